@@ -1,0 +1,1 @@
+"""Tandem's replicator: it keeps the buckets that a rule names in step."""

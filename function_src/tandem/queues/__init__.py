@@ -1,0 +1,1 @@
+"""What carries changes to workers: the Queue seam and the queues behind it."""

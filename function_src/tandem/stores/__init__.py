@@ -1,0 +1,1 @@
+"""Where objects live: the ObjectStore seam and the stores behind it."""

@@ -1,0 +1,242 @@
+"""The seam between the engine and a bucket.
+
+A store speaks for one bucket. It is exact: a key is stored under that key or not at all, a header
+arrives as it was given, and every failure is one of the classes of `tandem.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+# The headers that say what the bytes are; a copy keeps each of them.
+CONTENT_HEADERS = (
+    "content-type",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """Hold what a HEAD tells of a key.
+
+    `etag` is unquoted; `size` in bytes; `last_modified` in UTC; `headers` are those of
+    CONTENT_HEADERS that are set, by lower-case name; `metadata` is user metadata by lower-case
+    name without its `x-amz-meta-`; `tag_count` is None where the server does not tell.
+    """
+
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime
+    version_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tag_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Hold what goes with the bytes of a write: headers, user metadata and tags."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Say what must hold at the target for a write to happen.
+
+    `if_match` is an unquoted ETag that must still be there; `if_absent` asks that nothing is.
+    A write whose condition fails raises `Conflict` and changes nothing.
+    """
+
+    if_match: str | None = None
+    if_absent: bool = False
+
+
+ALWAYS = Condition()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Hold what the server said of a finished write."""
+
+    etag: str
+    version_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Hold one line of a listing."""
+
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Hold one unfinished multipart upload."""
+
+    key: str
+    upload_id: str
+    initiated: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Hold one part of an unfinished upload.
+
+    `age` is in seconds, by the server's own clock, at the time of the listing.
+    """
+
+    number: int
+    etag: str
+    size: int
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Say what a store can do; the engine chooses its write protocol by it."""
+
+    conditional_put: bool = True
+    conditional_complete: bool = True
+    conditional_delete: bool = False
+    tags: bool = True
+    max_parts: int = 10_000
+    min_part_size: int = 5 * 1024 * 1024
+    max_put_size: int = 5 * 1024**3
+    unrepresentable: tuple[str, ...] = field(default=())
+
+
+class Reader(Protocol):
+    """Give an open object: its state at once, its bytes when asked."""
+
+    @property
+    def state(self) -> ObjectState:
+        """Return the state that came with the same response as the bytes."""
+        ...
+
+    async def read(self) -> bytes | bytearray:
+        """Return every byte that was asked for.
+
+        Raises `Transient` if the body ends early.
+        """
+        ...
+
+
+class ObjectStore(Protocol):
+    """Read and write one bucket."""
+
+    site: str
+    capabilities: Capabilities
+
+    async def head(self, key: str) -> ObjectState | None:
+        """Return the state of `key`, or None if a HEAD answers 404."""
+        ...
+
+    async def is_absent(self, key: str) -> bool:
+        """Return whether the server positively says that this one key is not there.
+
+        Only NoSuchKey or a delete marker is evidence; a missing bucket raises `Missing`.
+        """
+        ...
+
+    async def part_sizes(self, key: str, etag: str) -> tuple[int, ...]:
+        """Return the sizes in bytes of the parts that `key` was uploaded in; one for a plain put.
+
+        Raises `Conflict` if `key` no longer has `etag`.
+        """
+        ...
+
+    def open(
+        self,
+        key: str,
+        *,
+        span: tuple[int, int] | None = None,
+        if_match: str | None = None,
+    ) -> AbstractAsyncContextManager[Reader | None]:
+        """Open `key`, or bytes `span` (first, last, both inclusive) of it.
+
+        Gives None if there is positive evidence that the key is absent (as `is_absent`).
+        Leaving the context unread drops the connection, so no byte is fetched for nothing.
+        Raises `Conflict` if the object no longer has the ETag `if_match`.
+        """
+        ...
+
+    async def put(
+        self, key: str, body: bytes | bytearray, content: Content, condition: Condition = ALWAYS
+    ) -> Written:
+        """Write a whole object in one request.
+
+        Raises `Conflict` if the condition does not hold, `Invalid` if the key cannot be stored.
+        """
+        ...
+
+    async def delete(self, key: str, condition: Condition = ALWAYS) -> None:
+        """Delete `key`; on a versioned bucket this leaves a delete marker."""
+        ...
+
+    async def tags(self, key: str) -> Mapping[str, str]:
+        """Return the tags of `key`; empty if it has none or is not there."""
+        ...
+
+    async def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of `key`; an empty mapping removes them."""
+        ...
+
+    def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Entry]:
+        """Yield the current objects in the order of their keys' UTF-8 bytes."""
+        ...
+
+    async def create_upload(self, key: str, content: Content) -> str:
+        """Begin a multipart upload and return its id."""
+        ...
+
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, body: bytes | bytearray
+    ) -> Part:
+        """Send one part; `number` counts from 1.
+
+        Raises `Conflict` if the upload is gone (finished or aborted by somebody else).
+        """
+        ...
+
+    async def complete_upload(
+        self, key: str, upload_id: str, parts: tuple[Part, ...], condition: Condition = ALWAYS
+    ) -> Written:
+        """Make the object of exactly these parts; others of the upload are dropped."""
+        ...
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Drop an upload and its parts; an upload that is already gone is no error."""
+        ...
+
+    async def list_uploads(self, prefix: str = "") -> tuple[Upload, ...]:
+        """Return the unfinished uploads under `prefix`, oldest first.
+
+        MinIO answers only for the exact key of an object, so pass a whole key where one is known.
+        """
+        ...
+
+    async def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
+        """Return the parts of an unfinished upload by number.
+
+        Raises `Conflict` if the upload is gone.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...
