@@ -1,0 +1,111 @@
+"""What to do about one key, from what both sides hold. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tandem.rule import Rule
+from tandem.stores.base import ObjectState
+
+# User metadata that a copy carries beside the source's own: where it came from.
+PROVENANCE = "tandem-"
+SOURCE_SITE = f"{PROVENANCE}source"
+SOURCE_ETAG = f"{PROVENANCE}etag"
+SOURCE_VERSION = f"{PROVENANCE}version"
+SOURCE_SEQUENCER = f"{PROVENANCE}sequencer"
+
+
+class Action(StrEnum):
+    """Name what can be done about a key."""
+
+    COPY = "copy"
+    RETAG = "retag"
+    DELETE = "delete"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Say what to do about a key, and why in a few plain words."""
+
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Hold what one side has under a key; `tags` are empty where the rule leaves them out."""
+
+    state: ObjectState
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return user metadata without provenance."""
+    return {name: value for name, value in metadata.items() if not name.startswith(PROVENANCE)}
+
+
+def provenance(site: str, source: ObjectState, sequencer: str | None = None) -> dict[str, str]:
+    """Return the user metadata that tells where a copy of `source` on `site` came from."""
+    told = {SOURCE_SITE: site, SOURCE_ETAG: source.etag}
+    if source.version_id:
+        told[SOURCE_VERSION] = source.version_id
+    if sequencer:
+        told[SOURCE_SEQUENCER] = sequencer
+    return told
+
+
+def same_bytes(source: ObjectState, target: ObjectState) -> bool:
+    """Return whether the target's bytes are known to be the source's.
+
+    Equal ETags and sizes tell it, be they of plain or of multipart uploads; so does provenance,
+    where the two were uploaded in different parts.
+    """
+    return source.size == target.size and source.etag in (
+        target.etag,
+        target.metadata.get(SOURCE_ETAG),
+    )
+
+
+def difference(source: Look, target: Look) -> str | None:
+    """Return in a word or two what differs between two objects, None if nothing does."""
+    if not same_bytes(source.state, target.state):
+        return "content differs"
+    if source.state.headers != target.state.headers:
+        return "headers differ"
+    if own_metadata(source.state.metadata) != own_metadata(target.state.metadata):
+        return "metadata differs"
+    if source.tags != target.tags:
+        return "tags differ"
+    return None
+
+
+def decide(source: Look | None, target: Look | None, rule: Rule) -> Decision:
+    """Return what makes the target match the source under `rule`.
+
+    `source` None means positive evidence that the source does not hold the key: a failed look
+    must never get here.
+    """
+    if source is None:
+        return _decide_delete(target, rule)
+    if target is None:
+        return Decision(Action.COPY, "not at the target")
+    differs = difference(source, target)
+    if differs is None:
+        return Decision(Action.SKIP, "equal")
+    if differs == "tags differ":
+        return Decision(Action.RETAG, differs)
+    return Decision(Action.COPY, differs)
+
+
+def _decide_delete(target: Look | None, rule: Rule) -> Decision:
+    if target is None:
+        return Decision(Action.SKIP, "on neither side")
+    if rule.deletes == "keep":
+        return Decision(Action.SKIP, "the rule keeps what the source deletes")
+    written_from = target.state.metadata.get(SOURCE_SITE)
+    if rule.ownership == "tandem" and written_from != rule.source:
+        return Decision(Action.SKIP, "not written by Tandem from this source")
+    return Decision(Action.DELETE, "deleted at the source")

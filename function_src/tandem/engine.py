@@ -1,0 +1,292 @@
+"""The engine: make the target match the source for one key, whatever the hint said.
+
+Look at both sides, decide, act under a condition, look at the source again. Converging is safe
+to do at any time, any number of times, by any number of workers at once: docs/contract.md says
+why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tandem.change import Change
+from tandem.concurrency import both
+from tandem.decision import (
+    Action,
+    Decision,
+    Look,
+    decide,
+    difference,
+    own_metadata,
+    provenance,
+)
+from tandem.errors import Conflict, Transient
+from tandem.rule import Rule
+from tandem.stores.base import ALWAYS, Condition, Content, ObjectState, ObjectStore
+from tandem.transfer import Transfer
+
+# An object that its notification calls no larger than this is fetched with the first look.
+EAGER = 256 * 1024
+# How often one call starts over because the source or the target moved, before it gives way.
+ROUNDS = 8
+# The longest, in seconds, that an abandoned request may live before it is carried out.
+SETTLE = 60.0
+# The pause, in seconds, before a write that may or may not have happened is looked at again.
+PAUSE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Say how the convergence of one key at one target ended.
+
+    `size` is in bytes, 0 unless bytes were copied; `seconds` is what it took; `lag` is the
+    target's becoming visible minus the source's last-modified, in seconds, None if nothing was
+    written; `rounds` counts looks; `recheck`, in seconds, asks for another look after that time,
+    because an abandoned unconditional request may still be carried out.
+    """
+
+    rule: str
+    source: str
+    target: str
+    key: str
+    decision: Decision
+    size: int
+    seconds: float
+    lag: float | None
+    rounds: int
+    recheck: float | None
+    at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as JSON knows it; times are ISO 8601 in UTC."""
+        return {
+            "rule": self.rule,
+            "source": self.source,
+            "target": self.target,
+            "key": self.key,
+            "action": self.decision.action.value,
+            "reason": self.decision.reason,
+            "size": self.size,
+            "seconds": self.seconds,
+            "lag": self.lag,
+            "rounds": self.rounds,
+            "recheck": self.recheck,
+            "at": self.at.isoformat(),
+        }
+
+
+class Engine:
+    """Converge keys under rules, between the stores of the sites that the rules name."""
+
+    def __init__(
+        self,
+        stores: Mapping[str, ObjectStore],
+        rules: Sequence[Rule],
+        transfer: Transfer | None = None,
+    ) -> None:
+        self.stores = stores
+        self.rules = tuple(rules)
+        self.transfer = transfer or Transfer()
+
+    def routes(self, change: Change) -> tuple[tuple[Rule, str], ...]:
+        """Return each rule and target site that a change concerns."""
+        return tuple(
+            (rule, target)
+            for rule in self.rules
+            if rule.source == change.site
+            and change.rule in (None, rule.name)
+            and rule.covers(change.key)
+            for target in rule.targets
+            if change.target in (None, target)
+        )
+
+    async def explain(self, rule: Rule, target: str, key: str) -> Decision:
+        """Return what `converge` would do about a key now, and do nothing."""
+        seen, held = await both(
+            look(self.stores[rule.source], key, rule, evidence=True),
+            look(self.stores[target], key, rule),
+        )
+        return decide(seen, held, rule)
+
+    async def converge(self, rule: Rule, target: str, change: Change) -> Outcome:
+        """Make `target` match the source of `rule` for the key of `change`.
+
+        Raises a TandemError if that could not be done; doing it again is always safe. A
+        `Transient` is marked unresolved only if something unconditional may still happen.
+        """
+        return await _Convergence(self, rule, target, change).run()
+
+
+async def look(store: ObjectStore, key: str, rule: Rule, *, evidence: bool = False) -> Look | None:
+    """Return what a store has under a key.
+
+    With `evidence`, None means that the server positively said so, not just a 404 of which a
+    missing bucket may be the cause.
+    """
+    state = await store.head(key)
+    if state is None and evidence and not await store.is_absent(key):
+        state = await store.head(key)
+        if state is None:
+            raise Conflict(f"{store.site}:{key} comes and goes while it is looked at")
+    return await _with_tags(store, state, rule) if state else None
+
+
+async def _with_tags(store: ObjectStore, state: ObjectState, rule: Rule) -> Look:
+    if rule.tags and store.capabilities.tags and state.tag_count != 0:
+        return Look(state, await store.tags(state.key))
+    return Look(state)
+
+
+class _Convergence:
+    """One call of `Engine.converge`."""
+
+    def __init__(self, engine: Engine, rule: Rule, target: str, change: Change) -> None:
+        self.engine = engine
+        self.rule = rule
+        self.change = change
+        self.key = change.key
+        self.source = engine.stores[rule.source]
+        self.target = engine.stores[target]
+        self.recheck: float | None = None
+        # What the first round did that wrote; a later round only confirms or amends it.
+        self.wrote: Decision | None = None
+        self.size = 0
+        self.lag: float | None = None
+
+    async def run(self) -> Outcome:
+        started = time.monotonic()
+        for round_ in range(1, ROUNDS + 1):
+            try:
+                decision = await self._round(eager=round_ == 1 and self._expects_little())
+            except Conflict:
+                if round_ == ROUNDS:
+                    raise
+                continue
+            except Transient as fault:
+                if not fault.unresolved or round_ == ROUNDS:
+                    raise
+                self.recheck = SETTLE
+                await asyncio.sleep(PAUSE * round_)
+                continue
+            if decision is not None:
+                return Outcome(
+                    rule=self.rule.name,
+                    source=self.source.site,
+                    target=self.target.site,
+                    key=self.key,
+                    decision=self.wrote or decision,
+                    size=self.size,
+                    seconds=time.monotonic() - started,
+                    lag=self.lag,
+                    rounds=round_,
+                    recheck=self.recheck,
+                    at=datetime.now(UTC),
+                )
+        raise Conflict(f"{self.source.site}:{self.key} did not hold still for {ROUNDS} looks")
+
+    def _expects_little(self) -> bool:
+        size = self.change.size
+        return not self.change.removed and size is not None and size <= EAGER
+
+    async def _round(self, *, eager: bool) -> Decision | None:
+        """Look, decide, act, look again; return None if the source moved meanwhile."""
+        async with AsyncExitStack() as held:
+            (seen, body), there = await both(
+                self._fetch(held) if eager else self._see(),
+                look(self.target, self.key, self.rule),
+            )
+            decision = decide(seen, there, self.rule)
+            if decision.action is Action.SKIP:
+                return decision
+            await self._act(decision, seen, there, body)
+        self.wrote = decision
+        again = await look(self.source, self.key, self.rule, evidence=seen is None)
+        if again is None or seen is None:
+            return decision if again is seen else None
+        return decision if difference(again, seen) is None else None
+
+    async def _see(self) -> tuple[Look | None, None]:
+        return await look(self.source, self.key, self.rule, evidence=True), None
+
+    async def _fetch(self, held: AsyncExitStack) -> tuple[Look | None, bytes | bytearray | None]:
+        """Look at the source by reading it, which saves small objects a request."""
+        async with self.source.open(self.key) as reader:
+            if reader is None:
+                return None, None
+            state, body = reader.state, None
+            if state.size <= EAGER:
+                await held.enter_async_context(self.engine.transfer.budget.take(state.size))
+                body = await reader.read()
+        return await _with_tags(self.source, state, self.rule), body
+
+    async def _act(
+        self,
+        decision: Decision,
+        seen: Look | None,
+        there: Look | None,
+        body: bytes | bytearray | None,
+    ) -> None:
+        can = self.target.capabilities
+        condition = Condition(if_match=there.state.etag) if there else Condition(if_absent=True)
+        if decision.action is Action.COPY and seen:
+            if not (can.conditional_put and can.conditional_complete):
+                condition = ALWAYS
+            await self._send(self._copy(seen, condition, body), condition)
+            self.size = seen.state.size
+            self.lag = self._lag(seen.state)
+        elif decision.action is Action.RETAG and seen:
+            await self._send(self.target.put_tags(self.key, seen.tags), ALWAYS)
+        else:
+            condition = condition if can.conditional_delete else ALWAYS
+            await self._send(self.target.delete(self.key, condition), condition)
+
+    async def _send(self, write: Coroutine[Any, Any, object], condition: Condition) -> None:
+        """Carry out a write, and remember whether it may yet happen behind our back.
+
+        A conditional write that is carried out late fails on its condition, as soon as anything
+        else has been written; so only an unconditional one is worth fearing.
+        """
+        try:
+            await write
+        except Transient as fault:
+            fault.unresolved = fault.unresolved and condition == ALWAYS
+            raise
+
+    async def _copy(self, seen: Look, condition: Condition, body: bytes | bytearray | None) -> None:
+        state = seen.state
+        told = provenance(self.source.site, state, self._sequencer(state))
+        content = Content(state.headers, own_metadata(state.metadata) | told, seen.tags)
+        if body is not None:
+            await self.target.put(self.key, body, content, condition)
+            return
+        sizes = await self._sizes(state)
+        await self.engine.transfer.copy(self.source, self.target, state, content, condition, sizes)
+
+    async def _sizes(self, state: ObjectState) -> tuple[int, ...]:
+        """Return the parts to send: the source's own, if the rule asks and memory allows."""
+        transfer = self.engine.transfer
+        max_parts = self.target.capabilities.max_parts
+        if self.rule.parts == "source":
+            multipart = "-" in state.etag
+            sizes = await self.source.part_sizes(self.key, state.etag) if multipart else ()
+            if max(sizes, default=state.size) <= transfer.budget.total and len(sizes) < max_parts:
+                return sizes
+        return transfer.sizes(state.size, max_parts)
+
+    def _hinted(self, state: ObjectState) -> bool:
+        """Return whether the notification spoke of this very state of the source."""
+        return self.change.etag == state.etag
+
+    def _sequencer(self, state: ObjectState) -> str | None:
+        return self.change.sequencer if self._hinted(state) else None
+
+    def _lag(self, state: ObjectState) -> float:
+        """Return now minus last-modified, which a notification tells finer than HTTP's seconds."""
+        modified = self.change.time if self._hinted(state) else None
+        return max(0.0, (datetime.now(UTC) - (modified or state.last_modified)).total_seconds())
