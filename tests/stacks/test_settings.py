@@ -1,0 +1,509 @@
+"""What a stack's file may say, and what each mistake in it is answered with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacks import conflicts, names
+from stacks.settings import RuleSettings, SettingsError, StackSettings, parse
+from tandem.rule import Rule
+
+ROOT = Path(__file__).parents[2]
+
+SITES = "sites: {a: {server: source}, b: {server: target}, c: {server: target}}"
+RULES = "rules: [{name: one, source: a, targets: [b]}]"
+GOOD = f"{SITES}\n{RULES}"
+
+
+def config(text: str) -> dict[str, str]:
+    """Give a file's settings as Pulumi gives them: every value a text, JSON if it has parts."""
+    read: dict[str, Any] = yaml.safe_load(text)
+    return {
+        f"tandem:{key}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in read.items()
+    }
+
+
+def mistakes(text: str, stack: str = "dev") -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        parse(config(text), stack=stack)
+    return list(caught.value.lines)
+
+
+def rules(*told: str) -> str:
+    return f"{SITES}\nrules: [{', '.join(f'{{{rule}}}' for rule in told)}]"
+
+
+def site(told: str) -> str:
+    return f"sites: {{a: {{server: source}}, b: {{server: target, {told}}}}}\n{RULES}"
+
+
+PLAIN = "lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
+ONE = "name: one, source: a, targets: [b]"
+FREE_PORT = "a whole number from 1024 to 65535"
+AFFIX_FIX = "break it by another target, prefix or suffix"
+RIVAL_FIX = "let each key of a site come from one rule, by prefix or suffix"
+
+MISTAKES = {
+    "unknown topology": (
+        f"{GOOD}\ntopology: aws",
+        'tandem:topology is "aws": use local',
+    ),
+    "a text for true or false": (
+        f"{GOOD}\nforceDestroy: sometimes",
+        'tandem:forceDestroy is "sometimes": use true or false',
+    ),
+    "unknown key, near to one": (
+        f"{GOOD}\nforce_destroy: true",
+        "tandem:force_destroy is unknown: did you mean forceDestroy?",
+    ),
+    "unknown key, near to none": (
+        f"{GOOD}\ncolour: red",
+        "tandem:colour is unknown: use one of topology, forceDestroy, sites, rules, local",
+    ),
+    "a key of the model that is none of the file": (
+        f"{GOOD}\nstack: prod",
+        "tandem:stack is unknown: use one of topology, forceDestroy, sites, rules, local",
+    ),
+    "no sites": (
+        "sites:\nrules: [{name: one, source: a, targets: [b]}]",
+        "tandem:sites is null: use a mapping of names to sites, as in stacks/Pulumi.local.yaml",
+    ),
+    "no rules": (
+        SITES,
+        "tandem:rules is missing: use a list of rules, as in stacks/Pulumi.local.yaml",
+    ),
+    "an empty list of rules": (
+        f"{SITES}\nrules: []",
+        "tandem:rules is []: use a list of rules, as in stacks/Pulumi.local.yaml",
+    ),
+    "text that is no JSON": (
+        f"{SITES}\nrules: '[{{name: one'",
+        'tandem:rules is "[{name: one": use a list of rules, as in stacks/Pulumi.local.yaml',
+    ),
+    "a site without a server": (
+        f"sites: {{a: {{server: source}}, b: {{versioning: true}}}}\n{RULES}",
+        "tandem:sites.b.server is missing: use source or target",
+    ),
+    "a server that there is not": (
+        f"sites: {{a: {{server: source}}, b: {{server: backup}}}}\n{RULES}",
+        'tandem:sites.b.server is "backup": use source or target',
+    ),
+    "a site that has no parts": (
+        f"sites: {{a: {{server: source}}, b: target}}\n{RULES}",
+        'tandem:sites.b is "target": use a mapping with the keys server, bucket, adopt, versioning',
+    ),
+    "unknown key of a site": (
+        site("verzioning: true"),
+        "tandem:sites.b.verzioning is unknown: did you mean versioning?",
+    ),
+    "yes for true": (
+        site("versioning: 'yes'"),
+        'tandem:sites.b.versioning is "yes": use true or false',
+    ),
+    "a site's name with capitals": (
+        f"{SITES[:-1]}, Backup: {{server: target}}}}\n{RULES}",
+        f"tandem:sites.Backup has a name that will not do: use 1 to 32 {PLAIN}",
+    ),
+    "a site's name with a dot": (
+        f"{SITES[:-1]}, b.c: {{server: target}}}}\n{RULES}",
+        f'tandem:sites["b.c"] has a name that will not do: use 1 to 32 {PLAIN}',
+    ),
+    "a bucket of two characters": (
+        site("bucket: ab"),
+        'tandem:sites.b.bucket is "ab": use 3 to 63 characters',
+    ),
+    "a bucket with an underscore": (
+        site("bucket: my_bucket"),
+        (
+            'tandem:sites.b.bucket is "my_bucket": '
+            "use lower-case letters, digits, dots and hyphens only"
+        ),
+    ),
+    "a bucket with a hyphen last": (
+        site("bucket: my-bucket-"),
+        'tandem:sites.b.bucket is "my-bucket-": begin and end with a letter or digit',
+    ),
+    "a bucket with two dots": (
+        site("bucket: my..bucket"),
+        'tandem:sites.b.bucket is "my..bucket": use no two dots in a row',
+    ),
+    "a bucket like an address": (
+        site("bucket: 192.168.5.4"),
+        'tandem:sites.b.bucket is "192.168.5.4": use a name that does not look like an IP address',
+    ),
+    "a bucket with a reserved beginning": (
+        site("bucket: xn--bucket"),
+        'tandem:sites.b.bucket is "xn--bucket": use another beginning, S3 reserves "xn--"',
+    ),
+    "a bucket with a reserved ending": (
+        site("bucket: bucket--ol-s3"),
+        'tandem:sites.b.bucket is "bucket--ol-s3": use another ending, S3 reserves "--ol-s3"',
+    ),
+    "a bucket that is a number": (
+        site("bucket: 2026"),
+        "tandem:sites.b.bucket is 2026: use the name of a bucket",
+    ),
+    "two sites that are one bucket": (
+        site("bucket: shared").replace("b: {", "c: {server: target, bucket: shared}, b: {"),
+        (
+            'tandem:sites.b.bucket is "shared" on the server target, and so is that of c: '
+            "give each site a bucket of its own"
+        ),
+    ),
+    "a rule without a name": (
+        rules("source: a, targets: [b]"),
+        "tandem:rules[0].name is missing: use a name that no other rule has",
+    ),
+    "a rule's name with a blank": (
+        rules("name: my rule, source: a, targets: [b]"),
+        f'tandem:rules[0].name is "my rule": use 1 to 32 {PLAIN}',
+    ),
+    "two rules of one name": (
+        rules(ONE, "name: one, source: b, targets: [c]"),
+        (
+            'tandem:rules[1].name is "one", and so is that of rules[0]: '
+            "give each rule a name of its own"
+        ),
+    ),
+    "a rule without a source": (
+        rules("name: one, targets: [b]"),
+        "tandem:rules[0].source is missing: use the name of a site",
+    ),
+    "a rule without targets": (
+        rules("name: one, source: a, targets: []"),
+        "tandem:rules[0].targets is []: use a list with the names of one or more sites",
+    ),
+    "a target that is not in a list": (
+        rules("name: one, source: a, targets: b"),
+        'tandem:rules[0].targets is "b": use a list with the names of one or more sites',
+    ),
+    "a target that is a number": (
+        rules("name: one, source: a, targets: [b, 7]"),
+        "tandem:rules[0].targets[1] is 7: use the name of a site",
+    ),
+    "a target twice": (
+        rules("name: one, source: a, targets: [b, c, b]"),
+        'tandem:rules[0].targets[2] is "b" once more: name each target once',
+    ),
+    "a rule whose source is its target": (
+        rules("name: one, source: a, targets: [b, a]"),
+        'tandem:rules[0].targets[1] is "a", the rule\'s own source: name another site',
+    ),
+    "a source that is no site": (
+        (
+            "sites: {paris: {server: source}, rome: {server: target}}\n"
+            "rules: [{name: one, source: pariss, targets: [rome]}]"
+        ),
+        'tandem:rules[0].source is "pariss", which is no site: did you mean paris?',
+    ),
+    "a target that is no site": (
+        rules("name: one, source: a, targets: [berlin]"),
+        'tandem:rules[0].targets[0] is "berlin", which is no site: use one of a, b, c',
+    ),
+    "a bad enum": (
+        rules(f"{ONE}, deletes: never"),
+        'tandem:rules[0].deletes is "never": use mirror or keep',
+    ),
+    "a prefix that is a number": (
+        rules(f"{ONE}, prefix: 2026"),
+        "tandem:rules[0].prefix is 2026: use a text of at most 512 bytes",
+    ),
+    "a prefix that is too long": (
+        rules(f"{ONE}, prefix: {'é' * 257}"),
+        f'tandem:rules[0].prefix is "{"é" * 58}…: use at most 512 bytes, not 514',
+    ),
+    "a loop of two": (
+        rules(ONE, "name: two, source: b, targets: [c, a]"),
+        (
+            'tandem:rules[1].targets[1] is "a", which closes a loop for every key (a → b → a): '
+            f"{AFFIX_FIX}"
+        ),
+    ),
+    "a loop of two where prefix and suffix meet": (
+        rules(f"{ONE}, prefix: logs/", "name: two, source: b, targets: [a], suffix: .gz"),
+        (
+            'tandem:rules[1].targets[0] is "a", which closes a loop for keys like "logs/….gz" '
+            f"(a → b → a): {AFFIX_FIX}"
+        ),
+    ),
+    "a loop of three": (
+        rules(
+            f"{ONE}, prefix: lo",
+            "name: two, source: b, targets: [c]",
+            "name: three, source: c, targets: [a], prefix: logs/",
+        ),
+        (
+            'tandem:rules[2].targets[0] is "a", which closes a loop for keys like "logs/…" '
+            f"(a → b → c → a): {AFFIX_FIX}"
+        ),
+    ),
+    "two sources for the same keys": (
+        rules("name: one, source: a, targets: [c]", "name: two, source: b, targets: [c]"),
+        f'tandem:rules[1].targets[0] is "c", to which rules[0] writes every key too: {RIVAL_FIX}',
+    ),
+    "one source twice for some keys": (
+        rules(ONE, "name: two, source: a, targets: [c, b], prefix: new/, deletes: keep"),
+        (
+            'tandem:rules[1].targets[1] is "b", to which rules[0] writes keys like "new/…" too: '
+            f"{RIVAL_FIX}"
+        ),
+    ),
+    "no worker": (
+        f"{GOOD}\nlocal: {{workers: 0}}",
+        "tandem:local.workers is 0: use a whole number from 1 to 64",
+    ),
+    "too many slots": (
+        f"{GOOD}\nlocal: {{slots: 257}}",
+        "tandem:local.slots is 257: use a whole number from 1 to 256",
+    ),
+    "half a worker": (
+        f"{GOOD}\nlocal: {{workers: 1.5}}",
+        "tandem:local.workers is 1.5: use a whole number from 1 to 64",
+    ),
+    "a privileged port": (
+        f"{GOOD}\nlocal: {{ports: {{source: 80}}}}",
+        f"tandem:local.ports.source is 80: use {FREE_PORT}",
+    ),
+    "a port that there is not": (
+        f"{GOOD}\nlocal: {{ports: {{nats: 65536}}}}",
+        f"tandem:local.ports.nats is 65536: use {FREE_PORT}",
+    ),
+    "a port twice": (
+        f"{GOOD}\nlocal: {{ports: {{source: 9000, targetConsole: 9000}}}}",
+        (
+            "tandem:local.ports.targetConsole is 9000, and so is source: "
+            "use a port of its own, or leave it out to have a free one found"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "line"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_in_one_line(text: str, line: str):
+    assert mistakes(text) == [line]
+
+
+@pytest.mark.parametrize("stack", ["My-Stack", "a.b", "x" * 31, "-dev"])
+def test_a_stacks_name_must_make_buckets_and_streams(stack: str):
+    assert mistakes(GOOD, stack) == [
+        f'the stack\'s name is "{stack}": use 1 to 30 {PLAIN} (`pulumi stack rename`)'
+    ]
+
+
+def test_all_mistakes_of_a_file_are_told_in_one_go():
+    text = """
+        topology: moon
+        sites: {a: {server: source}, b: {server: target, bucket: B}, c: {server: target}}
+        rules:
+          - {name: one, source: a, targets: [c]}
+          - {name: two, source: c, targets: [a, d]}
+        local: {workers: many}
+    """
+    with pytest.raises(SettingsError) as caught:
+        parse(config(text), stack="dev")
+    assert str(caught.value) == "\n".join(
+        [
+            "5 mistakes in the settings of stack dev; nothing was changed",
+            '  tandem:topology is "moon": use local',
+            '  tandem:sites.b.bucket is "B": use 3 to 63 characters',
+            '  tandem:local.workers is "many": use a whole number from 1 to 64',
+            '  tandem:rules[1].targets[1] is "d", which is no site: use one of a, b, c',
+            (
+                '  tandem:rules[1].targets[0] is "a", which closes a loop for every key '
+                f"(a → c → a): {AFFIX_FIX}"
+            ),
+        ]
+    )
+
+
+def test_pulumi_shows_the_mistakes_without_a_traceback():
+    assert issubclass(SettingsError, pulumi.RunError)
+
+
+def test_what_is_secret_appears_in_no_message():
+    text = rules("name: hush, source: a, targets: [hush, a], prefix: 7, suffix: [hush]")
+    with pytest.raises(SettingsError) as caught:
+        parse(config(text), stack="dev", secret=["tandem:rules"])
+    assert set(caught.value.lines) == {
+        f"tandem:rules[0].{key} has a secret value that will not do: see docs/settings.md"
+        for key in ("prefix", "suffix")
+    }
+
+
+def test_keys_of_other_programs_are_let_be():
+    settings = parse({**config(GOOD), "aws:region": "eu-west-1", "pulumi:tags": "{}"}, stack="dev")
+    assert settings.stack == "dev"
+
+
+def test_a_project_of_another_name_keeps_its_settings_under_it():
+    renamed = {key.replace("tandem:", "mirror:"): value for key, value in config(GOOD).items()}
+    assert parse(renamed, stack="dev", project="mirror") == parse(config(GOOD), stack="dev")
+
+
+def test_the_example_is_the_pair_that_the_readme_shows():
+    text = (ROOT / "stacks" / "Pulumi.local.yaml").read_text(encoding="utf-8")
+    settings = parse(config(yaml.safe_dump(yaml.safe_load(text)["config"])), stack="local")
+    assert settings.force_destroy
+    assert {name: (site.server, site.bucket_name) for name, site in settings.sites.items()} == {
+        "source": ("source", "local-source"),
+        "target": ("target", "local-target"),
+    }
+    assert [rule.to_rule() for rule in settings.rules] == [
+        Rule(name="everything", source="source", targets=("target",))
+    ]
+
+
+def test_every_key_can_be_set():
+    settings = parse(
+        config("""
+            topology: local
+            forceDestroy: true
+            sites:
+              a: {server: source, bucket: photos, adopt: true, versioning: false}
+              b: {server: target}
+            rules:
+              - {name: one, source: a, targets: [b], prefix: x/, suffix: .jpg, deletes: keep,
+                 ownership: all, parts: source, tags: false}
+            local:
+              workers: 64
+              slots: 1
+              ports: {source: 9000, sourceConsole: 9001, target: 9002, targetConsole: 9003,
+                      nats: 4222, service: 8080}
+        """),
+        stack="dev",
+    )
+    assert settings.sites["a"].model_dump() == {
+        "server": "source",
+        "bucket_name": "photos",
+        "adopt": True,
+        "versioning": False,
+    }
+    assert settings.sites["b"].bucket_name == "dev-b"
+    assert settings.rules[0].to_rule() == Rule(
+        name="one",
+        source="a",
+        targets=("b",),
+        prefix="x/",
+        suffix=".jpg",
+        deletes="keep",
+        ownership="all",
+        parts="source",
+        tags=False,
+    )
+    assert settings.local.ports.source_console == 9001
+    assert isinstance(settings, StackSettings)
+
+
+def test_a_rules_settings_are_the_replicators_own():
+    told = {
+        name: field.get_default()
+        for name, field in RuleSettings.model_fields.items()
+        if not field.is_required()
+    }
+    known = {
+        field.name: field.default
+        for field in dataclasses.fields(Rule)
+        if field.default is not dataclasses.MISSING
+    }
+    assert told == known
+    assert set(RuleSettings.model_fields) == {field.name for field in dataclasses.fields(Rule)}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        (f"{ONE}, prefix: x/", "name: two, source: b, targets: [a], prefix: y/"),
+        (f"{ONE}, suffix: .a", "name: two, source: b, targets: [a], suffix: .b"),
+        (f"{ONE}, prefix: x", "name: two, source: c, targets: [b], prefix: y"),
+        ("name: one, source: a, targets: [b, c]",),
+        (ONE, "name: two, source: b, targets: [c]"),
+    ],
+    ids=["there and back by prefix", "by suffix", "fan-in by prefix", "fan-out", "chain"],
+)
+def test_rules_that_share_no_key_may_meet(told: tuple[str, ...]):
+    assert len(parse(config(rules(*told)), stack="dev").rules) == len(told)
+
+
+@pytest.mark.parametrize(
+    "name", ["abc", "a.b-c", "1" * 63, "192.168.5", "local-source", "xn-a", "mrap", "a.b.c.d"]
+)
+def test_a_good_bucket_name_passes(name: str):
+    assert names.bucket_fault(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "a" * 64, "ab\n", "abc\n", "Abc", "a/b", "äbc", ".abc", "abc.", "-abc", "sthree-x",
+        "amzn-s3-demo-x", "x-s3alias", "x.mrap", "x--x-s3", "x--table-s3", "a b",
+    ],
+)  # fmt: skip
+def test_a_bad_bucket_name_does_not(name: str):
+    assert names.bucket_fault(name)
+
+
+# Of prefixes and suffixes of two letters at most, all that can happen happens in keys of four.
+KEYS = ["".join(letters) for size in range(1, 5) for letters in product("ab", repeat=size)]
+AFFIXES = st.text("ab", max_size=2)
+
+
+def rule(source: str, targets: tuple[str, ...], prefix: str, suffix: str) -> Rule:
+    return Rule(name="r", source=source, targets=targets, prefix=prefix, suffix=suffix)
+
+
+@given(AFFIXES, AFFIXES, AFFIXES, AFFIXES)
+def test_rules_overlap_when_some_key_is_covered_by_both(p1: str, s1: str, p2: str, s2: str):
+    one, other = rule("a", ("b",), p1, s1), rule("a", ("b",), p2, s2)
+    both = any(one.covers(key) and other.covers(key) for key in KEYS)
+    assert conflicts.overlap(one, other) == both
+
+
+def goes_round(edges: list[tuple[str, str]]) -> bool:
+    """Peel off whatever nothing flows into; what is left goes round."""
+    while edges:
+        fed = {target for _, target in edges}
+        left = [edge for edge in edges if edge[0] in fed]
+        if left == edges:
+            return True
+        edges = left
+    return False
+
+
+@given(
+    st.lists(
+        st.builds(
+            rule,
+            st.sampled_from("wxyz"),
+            st.lists(st.sampled_from("wxyz"), min_size=1, max_size=2, unique=True).map(tuple),
+            AFFIXES,
+            AFFIXES,
+        ),
+        max_size=5,
+    )
+)
+def test_loops_and_rivals_are_found_when_some_key_has_one(many: list[Rule]):
+    found = list(conflicts.of_rules(dict(enumerate(many)), None))
+    loops = rivals = False
+    for key in KEYS:
+        edges = [
+            (one.source, target)
+            for one in many
+            if one.covers(key)
+            for target in one.targets
+            if target != one.source
+        ]
+        loops = loops or goes_round(edges)
+        rivals = rivals or any(first[1] == second[1] for first, second in combinations(edges, 2))
+    assert any("closes a loop" in mistake.state for mistake in found) == loops
+    assert any("writes" in mistake.state for mistake in found) == rivals
