@@ -64,9 +64,9 @@ class JetStream:
         """Return the name of the error stream of a class."""
         return f"{self.stack}-errors-{error_class}"
 
-    def error_subject(self, error_class: str) -> str:
-        """Return the subject that the error stream of a class holds."""
-        return f"tandem.{self.stack}.errors.{error_class}"
+    def error_subject(self, error_class: str, rule: str = "*") -> str:
+        """Return the subject of failures of a class under a rule; by default, under any."""
+        return f"tandem.{self.stack}.errors.{error_class}.{rule}"
 
     @property
     def outcomes(self) -> str:

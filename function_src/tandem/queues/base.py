@@ -90,12 +90,23 @@ class Queue(Protocol):
         """Remove a failure from its stream; one that is already gone is no error."""
         ...
 
+    async def failed(self) -> dict[str, dict[ErrorClass, int]]:
+        """Return how many failures lie in the error streams, by rule and class.
+
+        Messages that were never understood belong to no rule: they are under an empty name.
+        """
+        ...
+
     async def backlog(self) -> Backlog:
         """Return what waits to be handled or is being handled."""
         ...
 
     async def publish_outcome(self, body: bytes) -> None:
         """Tell whoever listens, without durability, how a change ended."""
+        ...
+
+    def outcomes(self) -> AsyncIterator[bytes]:
+        """Yield what `publish_outcome` tells from now on, by whomever; some may go unheard."""
         ...
 
     async def close(self) -> None:

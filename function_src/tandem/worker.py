@@ -1,0 +1,284 @@
+"""The worker's loop: receive, decode, converge, settle.
+
+A worker has a number of slots; each handles one message at a time. Retries hold a place in the
+queue, never a slot. A message is settled only after its outcome is known, so that whatever
+kills the worker, the message comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from weakref import WeakValueDictionary
+
+from tandem.change import Change, decode
+from tandem.engine import SETTLE, Engine
+from tandem.errors import Poison, TandemError, Throttled, Transient
+from tandem.metrics import Metrics
+from tandem.queues.base import Delivery, Failure, Queue
+from tandem.recent import Recent
+from tandem.rule import Rule
+from tandem.settings import Site
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY, LONGEST_DELAY = 0.25, 15.0
+# How often a failure that the replicator does not know is tried before it counts as poison.
+BUG_ATTEMPTS = 5
+# How long a stopping worker lets its slots finish, in seconds.
+GRACE_SECONDS = 8.0
+
+
+def backoff(attempt: int) -> float:
+    """Return the delay in seconds before the next attempt: exponential, capped, with full jitter.
+
+    Full jitter spreads the retries of many workers: AWS Architecture Blog, "Exponential Backoff
+    And Jitter".
+    """
+    ceiling = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt - 1, 16))
+    return random.uniform(ceiling / 10, ceiling)  # noqa: S311 -- spreading load, not guarding it
+
+
+# How work on one key at one target ends: finished, to come again after so many seconds, or failed
+# for good.
+Ending = float | TandemError | None
+# What a message asks for: a rule, a target of it, and the change.
+Part = tuple[Rule, str, Change]
+
+
+@dataclass(eq=False)
+class Turn:
+    """Keep the order of those who work on one key at one target.
+
+    `begun` counts convergences, `finished` is the number of the last one that came to an end.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    begun: int = 0
+    finished: int = 0
+
+
+class Worker:
+    """Share the work of a queue, with as many messages in hand as there are slots."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        engine: Engine,
+        sites: Mapping[str, Site],
+        metrics: Metrics,
+        slots: int = 32,
+    ) -> None:
+        self._queue = queue
+        self._engine = engine
+        self._sites = sites
+        self._metrics = metrics
+        self._slots = slots
+        self._stopping = asyncio.Event()
+        self._recent = Recent()
+        # A turn lives for as long as somebody is in it or waits for it.
+        self._turns: WeakValueDictionary[tuple[str, str, str], Turn] = WeakValueDictionary()
+        # Slots that wait for a message, and have nothing to finish.
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        """Ask the worker to finish what it has in hand and take no more."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`; what is not finished within the grace after it is handed back."""
+        slots = {asyncio.create_task(self._slot()) for _ in range(self._slots)}
+        listening = asyncio.create_task(self._listen())
+        await self._stopping.wait()
+        for slot in self._waiting:
+            slot.cancel()
+        _, unfinished = await asyncio.wait(slots, timeout=GRACE_SECONDS)
+        for slot in unfinished:
+            slot.cancel()
+        listening.cancel()
+        await asyncio.gather(listening, *slots, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        """Learn from all workers, this one too, what they have handled."""
+        async for body in self._queue.outcomes():
+            told = json.loads(body)
+            if told["recheck"] is None:
+                self._recent.note(told["rule"], told["target"], told["key"], told["event"])
+
+    async def _slot(self) -> None:
+        slot = asyncio.current_task()
+        while slot and not self._stopping.is_set():
+            self._waiting.add(slot)
+            try:
+                delivery = await self._queue.receive()
+            except Exception as error:  # noqa: BLE001 -- a slot outlives whatever the queue does
+                logger.warning("the queue gives nothing: %r", error)
+                await asyncio.sleep(FIRST_DELAY)
+                continue
+            finally:
+                self._waiting.discard(slot)
+            await self._handle(delivery)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        """Work on one message and settle it, whatever happens."""
+        try:
+            async with _held(delivery, self._queue.lease):
+                delay = await self._work(delivery)
+        except asyncio.CancelledError:
+            await delivery.retry(0)
+            raise
+        except Exception as error:  # noqa: BLE001 -- a slot outlives whatever a message does
+            delay = await self._mishap(delivery, error)
+        if delay is None:
+            await delivery.done()
+        else:
+            self._metrics.retried()
+            await delivery.retry(delay)
+
+    async def _mishap(self, delivery: Delivery, error: Exception) -> float | None:
+        """Return a delay as `_work` does, where that has failed itself."""
+        if isinstance(error, TandemError):
+            # The queue took no failure from us: the whole message comes again.
+            logger.warning("%s", error)
+            return backoff(delivery.attempt)
+        logger.error("a message of %s could not be handled", delivery.site, exc_info=error)
+        if delivery.attempt >= BUG_ATTEMPTS:
+            with contextlib.suppress(TandemError):
+                await self._give_up(delivery, _poison(error))
+                return None
+        return backoff(delivery.attempt)
+
+    async def _work(self, delivery: Delivery) -> float | None:
+        """Return after how many seconds the message must come again, None if it is finished."""
+        try:
+            changes = decode(delivery.body, self._sites[delivery.site])
+        except (Poison, KeyError) as error:
+            unknown = Poison(f"no site is called {error}") if isinstance(error, KeyError) else error
+            await self._give_up(delivery, unknown)
+            return None
+        parts = [
+            (rule, target, change)
+            for change in changes
+            for rule, target in self._engine.routes(change)
+        ]
+        endings = await asyncio.gather(*(self._in_turn(delivery, *part) for part in parts))
+        return await self._settle(delivery, list(zip(parts, endings, strict=True)))
+
+    async def _settle(
+        self, delivery: Delivery, endings: Sequence[tuple[Part, Ending]]
+    ) -> float | None:
+        """Record what failed for good; return a delay as `_work` does."""
+        rest, longest, failed = [], 0.0, False
+        for (rule, target, change), ending in endings:
+            narrowed = replace(change, rule=rule.name, target=target)
+            if isinstance(ending, TandemError):
+                failed = True
+                await self._give_up(delivery, ending, narrowed)
+            elif ending is not None:
+                rest.append(narrowed)
+                longest = max(longest, ending)
+        if failed and rest and longest <= LONGEST_DELAY:
+            # Only the rest comes again, so that no failure is recorded twice.
+            await self._queue.send(*rest)
+            return None
+        # The longest: a look that must come late is of no use if it comes early.
+        return longest if rest else None
+
+    async def _in_turn(self, delivery: Delivery, rule: Rule, target: str, change: Change) -> Ending:
+        """Converge a key at a target once at a time.
+
+        Whoever had to wait is spared the work if another look began after it came.
+        """
+        turn = self._turns.setdefault((rule.name, target, change.key), Turn())
+        begun_before = turn.begun
+        async with turn.lock:
+            if turn.finished > begun_before or self._recent.holds(rule.name, target, change):
+                return None
+            turn.begun += 1
+            ending = await self._attempt(delivery, rule, target, change)
+            if ending is None:
+                turn.finished = turn.begun
+            return ending
+
+    async def _attempt(self, delivery: Delivery, rule: Rule, target: str, change: Change) -> Ending:
+        """Converge a key at a target."""
+        try:
+            outcome = await self._engine.converge(rule, target, change)
+        except TandemError as error:
+            if not error.retryable:
+                return error
+            logger.info("%s to %s, attempt %d: %s", rule.name, target, delivery.attempt, error)
+            self._metrics.failed(rule.name, target, error.error_class, final=False)
+            return _delay(error, delivery.attempt)
+        except Exception as error:
+            # A mistake of ours: loud, tried a few times, and never lost.
+            logger.exception("%s to %s failed on %r", rule.name, target, change.key)
+            if delivery.attempt < BUG_ATTEMPTS:
+                return backoff(delivery.attempt)
+            return _poison(error)
+        self._metrics.converged(outcome)
+        if outcome.recheck is None:
+            self._recent.note(rule.name, target, change.key, change.event)
+        told = outcome.to_json() | {"event": change.event}
+        await self._queue.publish_outcome(json.dumps(told).encode())
+        return outcome.recheck
+
+    async def _give_up(
+        self, delivery: Delivery, error: TandemError, change: Change | None = None
+    ) -> None:
+        """Put what a retry cannot mend where it is seen.
+
+        Raises a TandemError if that cannot be done.
+        """
+        rule, target = (change and change.rule) or "", (change and change.target) or ""
+        await self._queue.fail(
+            Failure(
+                id="",
+                error_class=error.error_class,
+                rule=rule,
+                target=target,
+                change=change,
+                message=str(error),
+                attempts=delivery.attempt,
+                since=delivery.received,
+                at=datetime.now(UTC),
+                raw="" if change else delivery.body.decode(errors="replace"),
+            )
+        )
+        logger.error("%s: %s", error.error_class, error)
+        self._metrics.failed(rule, target, error.error_class, final=True)
+
+
+def _poison(error: Exception) -> Poison:
+    return Poison(f"{type(error).__name__}: {error}")
+
+
+def _delay(error: TandemError, attempt: int) -> float:
+    delay = backoff(attempt)
+    if isinstance(error, Throttled) and error.retry_after is not None:
+        return max(delay, error.retry_after)
+    if isinstance(error, Transient) and error.unresolved:
+        return max(delay, SETTLE)
+    return delay
+
+
+@contextlib.asynccontextmanager
+async def _held(delivery: Delivery, lease: float) -> AsyncIterator[None]:
+    """Keep telling the queue that the work goes on, from a third of the lease on."""
+
+    async def hold() -> None:
+        while True:
+            await asyncio.sleep(lease / 3)
+            await delivery.working()
+
+    holding = asyncio.create_task(hold())
+    try:
+        yield
+    finally:
+        holding.cancel()
