@@ -1,0 +1,213 @@
+"""Findings, failures and listings as plain dicts, and as words for people. Pure.
+
+The dicts are what the command prints with `--json`; keys in them are exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from tandem.errors import ErrorClass
+from tandem.queues.base import Failure
+from tandem.reconcile import Finding
+from tandem.rule import Rule
+from tandem.stores.base import Entry
+
+# What to do about each class of error, in one sentence.
+ADVICE: Mapping[ErrorClass, str] = {
+    ErrorClass.TRANSIENT: "See that the server named here is up, then redrive.",
+    ErrorClass.THROTTLED: "Let the server rest or raise its limits, then redrive.",
+    ErrorClass.CONFLICT: "Something keeps writing this key: find out what, then redrive.",
+    ErrorClass.DENIED: "Mend the credentials or the bucket's policy, then redrive.",
+    ErrorClass.MISSING: "Make the bucket, or correct its name in the stack's file, then redrive.",
+    ErrorClass.INVALID: "The target cannot hold this: rename or change the object at its source.",
+    ErrorClass.POISON: "Read the message; if the object it means matters, `tandem sync` its rule.",
+}
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+KIB = 1024
+_UNITS = {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that a person would choose, such as `6.2 ms` or `3 min 5 s`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < MINUTE:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration that a text such as `90s`, `10m`, `2h` or `1d` means.
+
+    Raises ValueError, saying what is understood.
+    """
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no duration: write a number and s, m, h or d, such as 10m")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in binary units, such as `4.0 KiB`."""
+    if count < KIB:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= KIB
+        if count < KIB:
+            return f"{count:.1f} {unit}"
+    return f"{count / KIB:.1f} TiB"
+
+
+def printable(text: str) -> str:
+    r"""Return text that does a terminal no harm: what is not printable is escaped, `\` is doubled.
+
+    Not only control characters: those that turn the writing direction round are escaped too.
+    """
+    return "".join(
+        "\\\\" if one == "\\" else one if one.isprintable() else _escaped(one) for one in text
+    )
+
+
+def _escaped(one: str) -> str:
+    return one.encode("unicode_escape").decode("ascii")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Count what a reconcile found, or did, for one rule at one target."""
+
+    rule: str
+    source: str
+    target: str
+    actions: Counter[str] = field(default_factory=Counter)
+    foreign: int = 0
+    failed: int = 0
+    bytes: int = 0
+
+    @classmethod
+    def of(cls, rule: Rule, target: str) -> Tally:
+        """Return an empty tally."""
+        return cls(rule.name, rule.source, target)
+
+    def add(self, finding: Finding) -> None:
+        """Count one key."""
+        self.failed += finding.error is not None
+        self.foreign += finding.foreign
+        self.bytes += finding.size
+        if finding.decision:
+            self.actions[finding.decision.action] += 1
+
+    @property
+    def keys(self) -> int:
+        """Return how many keys were looked at."""
+        return self.actions.total() + self.failed
+
+    @property
+    def differ(self) -> int:
+        """Return for how many keys something is, or was, to be done."""
+        return self.actions.total() - self.actions["skip"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts as JSON knows them; `bytes` were copied."""
+        return {
+            "rule": self.rule,
+            "source": self.source,
+            "target": self.target,
+            "keys": self.keys,
+            **{name: self.actions[name] for name in ("copy", "retag", "delete", "skip")},
+            "foreign": self.foreign,
+            "failed": self.failed,
+            "bytes": self.bytes,
+        }
+
+
+def finding(found: Finding) -> dict[str, Any]:
+    """Return a finding as JSON knows it: `what` is an action, `foreign` or `failed`."""
+    return {
+        "rule": found.rule,
+        "source": found.source,
+        "target": found.target,
+        "key": found.key,
+        "what": what(found),
+        "why": why(found),
+    }
+
+
+def what(found: Finding) -> str:
+    """Return in one word what a finding says."""
+    if found.decision is None:
+        return "failed"
+    return "foreign" if found.foreign else found.decision.action.value
+
+
+def why(found: Finding) -> str:
+    """Return the reason of a finding; of a failure with its class."""
+    if found.error:
+        return f"{found.error.error_class}: {found.error}"
+    return found.decision.reason if found.decision else ""
+
+
+def failure(failed: Failure) -> dict[str, Any]:
+    """Return a failure as JSON knows it; times are ISO 8601 in UTC."""
+    change = failed.change
+    return {
+        "id": failed.id,
+        "class": failed.error_class.value,
+        "rule": failed.rule,
+        "target": failed.target,
+        "site": change.site if change else None,
+        "key": change.key if change else None,
+        "reason": failed.message,
+        "advice": ADVICE[failed.error_class],
+        "attempts": failed.attempts,
+        "since": failed.since.isoformat(),
+        "at": failed.at.isoformat(),
+        "raw": failed.raw or None,
+    }
+
+
+def entry(listed: Entry) -> dict[str, Any]:
+    """Return one line of a listing as JSON knows it; `size` in bytes, `modified` in UTC."""
+    return {
+        "key": listed.key,
+        "size": listed.size,
+        "modified": listed.last_modified.isoformat(),
+        "etag": listed.etag,
+    }
+
+
+STATUS_HEAD = ("RULE", "FROM", "TO", "LAG P50", "LAG P99", "BACKLOG", "OLDEST", "FAILED")
+
+
+def status_row(rule: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return one rule of the service's status in the words of STATUS_HEAD's columns.
+
+    A dash stands for what is not known: no lag before the first copy, no oldest without backlog.
+    """
+    failed = ", ".join(f"{count:,} {name}" for name, count in rule["failed"].items() if count)
+    return (
+        printable(rule["rule"]),
+        printable(rule["source"]),
+        printable(", ".join(rule["targets"])),
+        _or_dash(rule["lag"]["p50"]),
+        _or_dash(rule["lag"]["p99"]),
+        f"{rule['backlog']:,}",
+        _or_dash(rule["oldest"]),
+        failed or "none",
+    )
+
+
+def _or_dash(seconds: float | None) -> str:
+    return "-" if seconds is None else duration(seconds)
