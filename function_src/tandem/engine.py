@@ -31,8 +31,8 @@ from tandem.rule import Rule
 from tandem.stores.base import ALWAYS, Condition, Content, ObjectState, ObjectStore
 from tandem.transfer import Transfer
 
-# An object that its notification calls no larger than this is fetched with the first look.
-EAGER = 256 * 1024
+# An object that its notification calls no larger than this, in bytes, is read at once.
+EAGER = 64 * 1024
 # How often one call starts over because the source or the target moved, before it gives way.
 ROUNDS = 8
 # The longest, in seconds, that an abandoned request may live before it is carried out.
@@ -153,6 +153,9 @@ class _Convergence:
         self.key = change.key
         self.source = engine.stores[rule.source]
         self.target = engine.stores[target]
+        can = self.target.capabilities
+        # Whether a copy can be made on condition, in one request or in parts.
+        self.guarded = can.conditional_put and can.conditional_complete
         self.recheck: float | None = None
         # What the first round did that wrote; a later round only confirms or amends it.
         self.wrote: Decision | None = None
@@ -197,22 +200,36 @@ class _Convergence:
     async def _round(self, *, eager: bool) -> Decision | None:
         """Look, decide, act, look again; return None if the source moved meanwhile."""
         async with AsyncExitStack() as held:
-            (seen, body), there = await both(
-                self._fetch(held) if eager else self._see(),
-                look(self.target, self.key, self.rule),
-            )
-            decision = decide(seen, there, self.rule)
-            if decision.action is Action.SKIP:
-                return decision
-            await self._act(decision, seen, there, body)
+            seen, decision = await (self._glance(held) if eager else self._look())
+        if decision.action is Action.SKIP:
+            return decision
         self.wrote = decision
         again = await look(self.source, self.key, self.rule, evidence=seen is None)
         if again is None or seen is None:
             return decision if again is seen else None
         return decision if difference(again, seen) is None else None
 
-    async def _see(self) -> tuple[Look | None, None]:
-        return await look(self.source, self.key, self.rule, evidence=True), None
+    async def _look(self) -> tuple[Look | None, Decision]:
+        """Look at both sides at once, decide and act; return what the source held."""
+        seen, there = await both(
+            look(self.source, self.key, self.rule, evidence=True),
+            look(self.target, self.key, self.rule),
+        )
+        return seen, await self._act(seen, there, None)
+
+    async def _glance(self, held: AsyncExitStack) -> tuple[Look | None, Decision]:
+        """Read a small source at once, and write it on condition that the target has nothing.
+
+        Most notifications tell of new objects, and for those the condition is look enough: two
+        requests stand between the event and the copy instead of three.
+        """
+        seen, body = await self._fetch(held)
+        if seen and body is not None and self.guarded:
+            try:
+                return seen, await self._act(seen, None, body)
+            except Conflict:
+                pass  # there is something: look at it
+        return seen, await self._act(seen, await look(self.target, self.key, self.rule), body)
 
     async def _fetch(self, held: AsyncExitStack) -> tuple[Look | None, bytes | bytearray | None]:
         """Look at the source by reading it, which saves small objects a request."""
@@ -226,25 +243,23 @@ class _Convergence:
         return await _with_tags(self.source, state, self.rule), body
 
     async def _act(
-        self,
-        decision: Decision,
-        seen: Look | None,
-        there: Look | None,
-        body: bytes | bytearray | None,
-    ) -> None:
-        can = self.target.capabilities
+        self, seen: Look | None, there: Look | None, body: bytes | bytearray | None
+    ) -> Decision:
+        """Decide, and carry it out on condition that the target is still as it was seen."""
+        decision = decide(seen, there, self.rule)
         condition = Condition(if_match=there.state.etag) if there else Condition(if_absent=True)
         if decision.action is Action.COPY and seen:
-            if not (can.conditional_put and can.conditional_complete):
-                condition = ALWAYS
+            condition = condition if self.guarded else ALWAYS
             await self._send(self._copy(seen, condition, body), condition)
             self.size = seen.state.size
             self.lag = self._lag(seen.state)
         elif decision.action is Action.RETAG and seen:
             await self._send(self.target.put_tags(self.key, seen.tags), ALWAYS)
-        else:
-            condition = condition if can.conditional_delete else ALWAYS
+        elif decision.action is Action.DELETE:
+            can = self.target.capabilities.conditional_delete
+            condition = condition if can else ALWAYS
             await self._send(self.target.delete(self.key, condition), condition)
+        return decision
 
     async def _send(self, write: Coroutine[Any, Any, object], condition: Condition) -> None:
         """Carry out a write, and remember whether it may yet happen behind our back.
