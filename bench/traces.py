@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tandem.settings import Site
-from tools import ensure
+from tools.install import ensure
 
 # Time for mc to connect before, and for the last lines to arrive after.
 SETTLE_SECONDS = 1.5
