@@ -12,7 +12,7 @@ import contextlib
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from weakref import WeakValueDictionary
@@ -128,7 +128,7 @@ class Worker:
     async def _handle(self, delivery: Delivery) -> None:
         """Work on one message and settle it, whatever happens."""
         try:
-            async with _held(delivery, self._queue.lease):
+            with _held(delivery, self._queue.lease):
                 delay = await self._work(delivery)
         except asyncio.CancelledError:
             await delivery.retry(0)
@@ -167,7 +167,10 @@ class Worker:
             for change in changes
             for rule, target in self._engine.routes(change)
         ]
-        endings = await asyncio.gather(*(self._in_turn(delivery, *part) for part in parts))
+        if len(parts) == 1:  # nearly always, and then a task of its own would only cost time
+            endings = [await self._in_turn(delivery, *parts[0])]
+        else:
+            endings = await asyncio.gather(*(self._in_turn(delivery, *part) for part in parts))
         return await self._settle(delivery, list(zip(parts, endings, strict=True)))
 
     async def _settle(
@@ -268,17 +271,26 @@ def _delay(error: TandemError, attempt: int) -> float:
     return delay
 
 
-@contextlib.asynccontextmanager
-async def _held(delivery: Delivery, lease: float) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def _held(delivery: Delivery, lease: float) -> Iterator[None]:
     """Keep telling the queue that the work goes on, from a third of the lease on."""
+    loop = asyncio.get_running_loop()
+    holding: asyncio.Task[None] | None = None
 
     async def hold() -> None:
         while True:
-            await asyncio.sleep(lease / 3)
             await delivery.working()
+            await asyncio.sleep(lease / 3)
 
-    holding = asyncio.create_task(hold())
+    def begin() -> None:
+        nonlocal holding
+        holding = loop.create_task(hold())
+
+    # Most work is done long before; a timer costs it less than a task.
+    timer = loop.call_later(lease / 3, begin)
     try:
         yield
     finally:
-        holding.cancel()
+        timer.cancel()
+        if holding:
+            holding.cancel()
