@@ -125,7 +125,7 @@ class LocalSettings(_Section):
         default=2, ge=1, le=MOST_WORKERS, description=f"a whole number from 1 to {MOST_WORKERS}"
     )
     slots: int = Field(
-        default=32, ge=1, le=MOST_SLOTS, description=f"a whole number from 1 to {MOST_SLOTS}"
+        default=128, ge=1, le=MOST_SLOTS, description=f"a whole number from 1 to {MOST_SLOTS}"
     )
     ports: LocalPorts = LocalPorts()
 

@@ -55,7 +55,7 @@ def main() -> None:
     """Read the command line and work."""
     parser = argparse.ArgumentParser(prog="service.worker", description="Replicate changes.")
     parser.add_argument("--name", required=True, help="a name that no other worker here has")
-    parser.add_argument("--slots", type=int, default=32, help="messages in hand at once")
+    parser.add_argument("--slots", type=int, default=128, help="messages in hand at once")
     arguments = parser.parse_args()
     configure()
     try:

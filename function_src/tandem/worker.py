@@ -73,7 +73,7 @@ class Worker:
         engine: Engine,
         sites: Mapping[str, Site],
         metrics: Metrics,
-        slots: int = 32,
+        slots: int = 128,
     ) -> None:
         self._queue = queue
         self._engine = engine

@@ -50,7 +50,9 @@ def targets(
             "SUBJECT": queue.subject(site, origin),
             "USERNAME": queue.user,
             "PASSWORD": password,
-            "JETSTREAM": "on",
+            # Without it MinIO does not wait for the stream's word on each event before it sends the
+            # next; what the stream takes all the same it keeps, what it misses comes durably.
+            "JETSTREAM": "on" if origin == DURABLE else "off",
         }
         if origin == DURABLE:
             values["QUEUE_DIR"] = f"{HOME}/{server}/events"
