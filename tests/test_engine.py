@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tandem.stores.memory import MemoryStore
 
 from tandem.change import Change
 from tandem.decision import Action
@@ -16,6 +15,7 @@ from tandem.engine import SETTLE, Engine, Outcome
 from tandem.errors import Conflict, Missing, Throttled, Transient
 from tandem.rule import Rule
 from tandem.stores.base import Capabilities, Content
+from tandem.stores.memory import MemoryStore
 from tandem.transfer import Transfer
 
 RULE = Rule(name="documents", source="a", targets=("b",))

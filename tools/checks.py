@@ -34,7 +34,7 @@ def test(arguments: list[str]) -> int:
 def bench() -> int:
     """Measure the lag; return the exit code of bench/lag.py."""
     stack.prepare(dev=True)
-    return _run("python", "bench/lag.py")
+    return _run("python", "-m", "bench.lag")
 
 
 def lock() -> None:
