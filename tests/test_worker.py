@@ -578,3 +578,15 @@ def test_backoff_grows_to_its_cap_with_jitter(monkeypatch: pytest.MonkeyPatch):
         delays = [backoff(attempt) for _ in range(200)]
         assert max(delays) <= ceiling
         assert max(delays) > ceiling / 2 > min(delays) > 0
+
+
+async def test_what_is_new_passes_between_events_that_come_again():
+    bench = Bench(slots=250)
+    for number in range(200):
+        bench.queue.put("left", encode(Change("left", f"again-{number}")), repeated=True)
+    bench.queue.put("left", encode(Change("left", "new")))
+    async with bench.working():
+        await bench.empty()
+    keys = [key for _, _, key in bench.engine.calls]
+    assert len(keys) == 201
+    assert keys.index("new") < 50

@@ -41,12 +41,16 @@ class Backlog:
 
 
 class Delivery(Protocol):
-    """Give one message, until it is settled by exactly one of `done` and `retry`."""
+    """Give one message, until it is settled by exactly one of `done` and `retry`.
+
+    `repeated` says that its event was also sent at once, so that most likely it is handled.
+    """
 
     site: str
     body: bytes
     attempt: int
     received: datetime
+    repeated: bool
 
     async def done(self) -> None:
         """Settle: the work is finished, or has been handed to an error stream."""

@@ -36,6 +36,8 @@ LEASE_SECONDS = 10.0
 REQUEST_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
+# The origin of events that come a second time, as `pulumi up` names it.
+DURABLE = "durable"
 # The subject's last word for failures of messages that were never understood.
 NO_RULE = "_"
 # JetStream's error code for a message that is not in the stream (JSNoMessageFoundErr).
@@ -54,7 +56,8 @@ class JetStreamDelivery:
         self.attempt = message.metadata.num_delivered
         self.received = message.metadata.timestamp
         # tandem.<stack>.changes.<site>.<origin>
-        self.site = message.subject.split(".")[-2]
+        self.site, origin = message.subject.split(".")[-2:]
+        self.repeated = origin == DURABLE
 
     async def done(self) -> None:
         """Acknowledge; if that is lost the message comes again, which is harmless."""

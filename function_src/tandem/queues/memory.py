@@ -24,6 +24,7 @@ class MemoryDelivery:
     received: datetime
     attempt: int = 0
     due: float = 0.0
+    repeated: bool = False
 
     async def done(self) -> None:
         """Settle: the work is finished."""
@@ -51,9 +52,11 @@ class MemoryQueue:
         self._ids = itertools.count(1)
         self._changed = asyncio.Event()
 
-    def put(self, site: str, body: bytes) -> None:
+    def put(self, site: str, body: bytes, *, repeated: bool = False) -> None:
         """Queue a raw message, as a server that raises notifications does."""
-        self._messages.append(MemoryDelivery(self, site, body, datetime.now(UTC)))
+        self._messages.append(
+            MemoryDelivery(self, site, body, datetime.now(UTC), repeated=repeated)
+        )
         self.wake()
 
     def wake(self) -> None:
