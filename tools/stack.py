@@ -102,7 +102,7 @@ def _clear(runtime: Path) -> None:
         return
     for leftover in ("project", "metrics"):
         shutil.rmtree(runtime / leftover, ignore_errors=True)
-    for pattern in ("*.log*", "*.pid", "pulumi.session", "tandem.json"):
+    for pattern in ("*.log*", "*.pid", "sync-*", "pulumi.session", "tandem.json"):
         for file in runtime.glob(pattern):
             file.unlink(missing_ok=True)
     for folder, _, files in os.walk(runtime, topdown=False):
