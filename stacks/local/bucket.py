@@ -27,8 +27,9 @@ class BucketTaken(Exception):
 def obtain(client: S3Client, props: Mapping[str, Any]) -> bool:
     """Create a bucket, or adopt it; return whether it was adopted.
 
-    The bucket is tagged with the stack's name, by which an interrupted `up` knows it again. Raises
-    BucketTaken if it is there, is not this stack's, and may not be adopted.
+    The bucket is tagged with the stack's name, by which an interrupted `up` knows it again; one
+    that was cut short before the tag left a blank bucket, in which nobody has anything to lose.
+    Raises BucketTaken if it is there, is not this stack's, and may not be adopted.
     """
     bucket, stack = props["bucket"], props["stack"]
     try:
@@ -36,15 +37,18 @@ def obtain(client: S3Client, props: Mapping[str, Any]) -> bool:
     except ClientError as error:
         if s3.code(error) not in TAKEN:
             raise
-        if _tags(client, bucket).get(OWNER_TAG) == stack:
+        tags = _tags(client, bucket)
+        if tags.get(OWNER_TAG) == stack:
             return False
         if props["adopt"]:
             return True
-        raise BucketTaken(
-            f"the bucket {bucket} of the site {props['site']} is there already, and not made by "
-            f"the stack {stack}: to use it as it is, set sites.{props['site']}.adopt to true (it "
-            f"is then never deleted); or else name another under sites.{props['site']}.bucket"
-        ) from None
+        if tags or not _is_empty(client, bucket):
+            raise BucketTaken(
+                f"the bucket {bucket} of the site {props['site']} is there already, and not made "
+                f"by the stack {stack}: to use it as it is, set sites.{props['site']}.adopt to "
+                "true (it is then never deleted); or else name another under "
+                f"sites.{props['site']}.bucket"
+            ) from None
     client.put_bucket_tagging(
         Bucket=bucket, Tagging={"TagSet": [{"Key": OWNER_TAG, "Value": stack}]}
     )
@@ -59,6 +63,12 @@ def _tags(client: S3Client, bucket: str) -> dict[str, str]:
             return {}
         raise
     return {tag["Key"]: tag["Value"] for tag in found}
+
+
+def _is_empty(client: S3Client, bucket: str) -> bool:
+    """Tell whether a bucket holds no version of anything."""
+    found = client.list_object_versions(Bucket=bucket, MaxKeys=1)
+    return not found.get("Versions") and not found.get("DeleteMarkers")
 
 
 def empty(client: S3Client, bucket: str) -> None:

@@ -93,6 +93,14 @@ class TestBucket:
         created(self.provider, props)
         assert created(self.provider, props)["adopted"] is False
 
+    def test_an_up_cut_short_before_the_tag_finds_its_blank_bucket_again(
+        self, client: S3Client, props: Properties
+    ):
+        client.create_bucket(Bucket=props["bucket"])
+        assert created(self.provider, props)["adopted"] is False
+        tags = client.get_bucket_tagging(Bucket=props["bucket"])["TagSet"]
+        assert tags == [{"Key": OWNER_TAG, "Value": "local"}]
+
     @pytest.mark.parametrize("owner", [None, "another"])
     def test_a_bucket_of_somebody_else_is_an_error_that_names_the_key(
         self, client: S3Client, props: Properties, owner: str | None
@@ -101,6 +109,7 @@ class TestBucket:
             created(self.provider, {**props, "stack": owner})
         else:
             client.create_bucket(Bucket=props["bucket"])
+            client.put_object(Bucket=props["bucket"], Key="theirs", Body=b"x")
         with pytest.raises(BucketTaken) as caught:
             self.provider.create(props)
         assert props["bucket"] in str(caught.value)
