@@ -24,10 +24,10 @@ from tandem.worker import Worker
 READY_VARIABLE = "TANDEM_READY_FILE"
 
 
-async def work(settings: Settings, name: str, rank: int, slots: int) -> None:
+async def work(settings: Settings, name: str, slots: int) -> None:
     """Work until SIGTERM or SIGINT, then finish or hand back what is in hand."""
     stores = {name: S3Store.connect(site) for name, site in settings.sites.items()}
-    queue = await JetStreamQueue.connect(settings.queue, rank=rank)
+    queue = await JetStreamQueue.connect(settings.queue)
     metrics: Metrics = (
         PrometheusMetrics(name) if os.environ.get(DIRECTORY_VARIABLE) else NoMetrics()
     )
@@ -55,12 +55,11 @@ def main() -> None:
     """Read the command line and work."""
     parser = argparse.ArgumentParser(prog="service.worker", description="Replicate changes.")
     parser.add_argument("--name", required=True, help="a name that no other worker here has")
-    parser.add_argument("--rank", type=int, default=0, help="the lower, the sooner it gets work")
     parser.add_argument("--slots", type=int, default=128, help="messages in hand at once")
     arguments = parser.parse_args()
     configure()
     try:
-        uvloop.run(work(load(), arguments.name, arguments.rank, arguments.slots))
+        uvloop.run(work(load(), arguments.name, arguments.slots))
     except TandemError as error:
         parser.exit(1, f"{error}\n")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -26,17 +25,9 @@ MOST_PENDING = 100_000
 MOST_WAITING = MOST_WORKERS * MOST_SLOTS
 
 
-@dataclass
-class SharedConsumer(ConsumerConfig):
-    """Add what the library does not know yet: whose request is served first (NATS 2.12)."""
-
-    priority_groups: list[str] | None = None
-    priority_policy: str | None = None
-
-
 async def establish(props: Mapping[str, Any]) -> None:
     """Make the consumer, or bring the one that is there in line."""
-    config = SharedConsumer(
+    config = ConsumerConfig(
         name=props["consumer"],
         durable_name=props["consumer"],
         ack_policy=AckPolicy.EXPLICIT,
@@ -44,8 +35,6 @@ async def establish(props: Mapping[str, Any]) -> None:
         max_ack_pending=int(props["most_pending"]),
         max_deliver=-1,
         max_waiting=MOST_WAITING,
-        priority_groups=[props["consumer"]],
-        priority_policy="prioritized",
     )
     async with jetstream.connect(props["server"]) as js:
         await js.add_consumer(props["stream"], config)

@@ -57,21 +57,17 @@ class Replicator(ComponentResource):
         self._folder = folder
         self._fingerprint = Output.concat(self.settings_file.digest, "-", code_digest())
         for number in range(workers):
-            self._worker(number, slots)
+            self._worker(f"worker-{number}", slots)
         self._service(port)
         self.register_outputs({})
 
-    def _worker(self, number: int, slots: int) -> None:
-        name = f"worker-{number}"
+    def _worker(self, name: str, slots: int) -> None:
         ready = f"{name}.ready"
         Process(
             name,
             self._folder,
             "python",
-            [
-                *("-m", "service.worker", "--name", name),
-                *("--rank", str(number), "--slots", str(slots)),
-            ],
+            ["-m", "service.worker", "--name", name, "--slots", str(slots)],
             environment={**_environment(name), "TANDEM_READY_FILE": f"{HOME}/{ready}"},
             ready={"file": ready},
             fingerprint=self._fingerprint,

@@ -8,7 +8,6 @@ import nats as nats_py
 import pytest
 from nats.js.api import AckPolicy, RetentionPolicy
 
-from stacks.local.consumer import SharedConsumer
 from tandem.errors import ErrorClass
 from tandem.queues.base import Queue
 from tandem.queues.jetstream import JetStreamQueue
@@ -29,16 +28,14 @@ async def prepared(server: Nats, ack_wait: float = 1.0) -> JetStream:
         subjects=[settings.subject("*", "*")],
         retention=RetentionPolicy.WORK_QUEUE,
     )
-    consumer = SharedConsumer(
+    await js.add_consumer(
+        settings.changes,
         durable_name=settings.consumer,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ack_wait,
         max_ack_pending=100_000,
         max_deliver=-1,
-        priority_groups=[settings.consumer],
-        priority_policy="prioritized",
     )
-    await js.add_consumer(settings.changes, consumer)
     for one in ErrorClass:
         await js.add_stream(name=settings.errors(one), subjects=[settings.error_subject(one)])
     await client.close()

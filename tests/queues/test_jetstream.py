@@ -61,31 +61,6 @@ async def test_two_workers_share_the_load(connect: Connect):
     assert min(len(got[first]), len(got[second])) > 40
 
 
-async def test_a_trickle_goes_to_the_lowest_rank_and_to_the_next_when_that_one_is_gone(
-    jetstream: JetStream,
-):
-    second = await JetStreamQueue.connect(jetstream, rank=1)
-    first = await JetStreamQueue.connect(jetstream, rank=0)
-    waiting = {
-        asyncio.create_task(queue.receive()): queue
-        for queue in (second, second, second, first, first)
-    }
-    await asyncio.sleep(0.2)
-    served = []
-    for number in range(3):
-        await first.send(Change("left", f"{number}"))
-        done, _ = await asyncio.wait(waiting, timeout=10, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            served.append(waiting.pop(task))
-            await task.result().done()
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    await first.close()
-    await second.close()
-    assert served == [first, first, second]
-
-
 async def test_those_who_wait_are_served_soon_after_a_killed_server_is_back(
     connect: Connect, nats: Nats
 ):

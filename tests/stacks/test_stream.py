@@ -15,8 +15,6 @@ from stacks.local.consumer import ConsumerProvider
 from stacks.local.jetstream import NatsDown, connect
 from stacks.local.stream import StreamProvider
 from tandem.queues import jetstream as queue
-from tandem.queues.jetstream import JetStreamQueue
-from tandem.settings import JetStream
 from tests.servers import Nats, free_port
 
 Properties = dict[str, Any]
@@ -200,14 +198,13 @@ class TestConsumer:
 
         async def pull() -> bytes:
             client = await nats_client.connect(nats.url, user=nats.user, password=nats.password)
-            await client.jetstream().publish("tandem.local.changes.source.fast", b"hello")
+            js = client.jetstream()
+            await js.publish("tandem.local.changes.source.fast", b"hello")
+            bound = await js.pull_subscribe_bind(durable="workers", stream="local-changes")
+            (message,) = await bound.fetch(1, timeout=5)
+            await message.ack_sync()
             await client.close()
-            settings = JetStream(nats.url, nats.user, nats.password, stack="local")
-            queue = await JetStreamQueue.connect(settings)
-            delivery = await queue.receive()
-            await delivery.done()
-            await queue.close()
-            return delivery.body
+            return message.data
 
         assert asyncio.run(pull()) == b"hello"
 

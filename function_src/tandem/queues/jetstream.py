@@ -91,23 +91,22 @@ class JetStreamQueue:
 
     lease = LEASE_SECONDS
 
-    def __init__(self, settings: JetStream, client: Client, rank: int) -> None:
+    def __init__(self, settings: JetStream, client: Client) -> None:
         self._settings = settings
         self._client = client
         self._js = client.jetstream(timeout=REQUEST_SECONDS)
-        self._puller = Puller(client, settings.changes, settings.consumer, rank)
+        self._puller = Puller(client, settings.changes, settings.consumer)
         self._unsettled: set[JetStreamDelivery] = set()
         self._trouble: Exception | None = None
 
     @classmethod
-    async def connect(cls, settings: JetStream, *, rank: int = 0) -> Self:
+    async def connect(cls, settings: JetStream) -> Self:
         """Connect, and keep reconnecting for as long as it takes.
 
-        Of those who wait for a message, the one of the lowest `rank` gets it. Raises `Transient`
-        if NATS cannot be reached at first.
+        Raises `Transient` if NATS cannot be reached at first.
         """
         client = Client()
-        queue = cls(settings, client, rank)
+        queue = cls(settings, client)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await client.connect(

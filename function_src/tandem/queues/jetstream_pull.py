@@ -27,8 +27,6 @@ PULL_SECONDS = 20.0
 EXPIRES_NANOSECONDS = int((PULL_SECONDS + 1) * 1e9)
 # How long to wait before asking again when the server refused, in seconds.
 PAUSE_SECONDS = 0.5
-# JetStream knows priorities from 0, which is served first, to this.
-LOWEST_PRIORITY = 9
 # Answers that say no more than that a request has had its time.
 EXPIRED = frozenset({"404", "408"})
 
@@ -39,19 +37,11 @@ class Puller:
     A request for several messages would wait until all of them are there or its time is up.
     """
 
-    def __init__(self, client: Client, stream: str, consumer: str, rank: int) -> None:
+    def __init__(self, client: Client, stream: str, consumer: str) -> None:
         self._client = client
         # JetStream's API: github.com/nats-io/nats-architecture-and-design, ADR-13.
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        # The consumer serves the lowest priority that waits (ADR-42, policy `prioritized`): what
-        # little there is goes to one worker, which stays warm for it; a burst takes all of them.
-        request = {
-            "batch": 1,
-            "expires": EXPIRES_NANOSECONDS,
-            "group": consumer,
-            "priority": min(rank, LOWEST_PRIORITY),
-        }
-        self._request = json.dumps(request).encode()
+        self._request = json.dumps({"batch": 1, "expires": EXPIRES_NANOSECONDS}).encode()
         self._subscription: Subscription | None = None
         # In the order of their arrival; a dict because one may leave from the middle.
         self._callers: dict[asyncio.Future[Msg], None] = {}
