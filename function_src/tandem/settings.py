@@ -83,7 +83,6 @@ class Settings:
     rules: tuple[Rule, ...]
     queue: JetStream
     service_url: str = ""
-    metrics_dir: str = ""
 
     def dump(self) -> str:
         """Return the settings as the JSON text that `parse` reads."""
@@ -105,7 +104,6 @@ class Settings:
                 ),
                 queue=JetStream(**raw["queue"]),
                 service_url=raw["service_url"],
-                metrics_dir=raw["metrics_dir"],
             )
         except (KeyError, TypeError, AttributeError) as error:
             message = f"these are not a stack's settings: {error!r}"

@@ -10,7 +10,7 @@ from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 from stacks.local import minio
 from stacks.local.bucket import Bucket
 from stacks.local.consumer import Consumer
-from stacks.local.folder import METRICS, STREAMS, Folder, bucket_data
+from stacks.local.folder import STREAMS, Folder, bucket_data
 from stacks.local.minio import MinioServer
 from stacks.local.nats import USER, NatsServer
 from stacks.local.notification import BucketNotification
@@ -180,7 +180,6 @@ class LocalTopology(ComponentResource):
             rules=tuple(self._rules),
             queue=JetStream(**queue, stack=self._settings.stack),
             service_url=service_url,
-            metrics_dir=f"{self._folder}/{METRICS}",
         ).dump()
 
     def _exported(self, service_url: Output[str], replicator: Replicator) -> dict[str, Output[Any]]:

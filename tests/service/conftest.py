@@ -35,5 +35,4 @@ async def settings(
         sites=sites,
         rules=(Rule("all", "left", ("right",)),),
         queue=await prepared(nats, ack_wait=10.0),
-        metrics_dir=str(metrics),
     )

@@ -116,7 +116,6 @@ class Capabilities:
     tags: bool = True
     max_parts: int = 10_000
     min_part_size: int = 5 * 1024 * 1024
-    max_put_size: int = 5 * 1024**3
     unrepresentable: tuple[str, ...] = field(default=())
 
 
