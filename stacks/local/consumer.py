@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 from pulumi import Input, Output, ResourceOptions
-from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
+from pulumi.dynamic import Resource
 
 from stacks.local import jetstream
-from stacks.local.jetstream import NatsDown
-from stacks.local.provider import Properties, Provider, gone, unchanged
+from stacks.local.jetstream import JetStreamProvider, NatsDown
+from stacks.local.provider import Properties
 from stacks.settings import MOST_SLOTS, MOST_WORKERS
 
 # After so many seconds without a sign of its worker a message is given to another.
@@ -25,31 +26,6 @@ MOST_PENDING = 100_000
 MOST_WAITING = MOST_WORKERS * MOST_SLOTS
 
 
-async def establish(props: Mapping[str, Any]) -> None:
-    """Make the consumer, or bring the one that is there in line."""
-    config = ConsumerConfig(
-        name=props["consumer"],
-        durable_name=props["consumer"],
-        ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=props["ack_seconds"],
-        max_ack_pending=int(props["most_pending"]),
-        max_deliver=-1,
-        max_waiting=MOST_WAITING,
-    )
-    async with jetstream.connect(props["server"]) as js:
-        await js.add_consumer(props["stream"], config)
-
-
-async def look(props: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the consumer's settings; None if there is no such consumer."""
-    async with jetstream.connect(props["server"]) as js:
-        try:
-            found = (await js.consumer_info(props["stream"], props["consumer"])).config
-        except NotFoundError:
-            return None
-    return {"ack_seconds": found.ack_wait, "most_pending": found.max_ack_pending}
-
-
 async def discard(props: Mapping[str, Any]) -> None:
     """Delete the consumer; the messages stay in the stream."""
     async with jetstream.connect(props["server"]) as js:
@@ -59,29 +35,33 @@ async def discard(props: Mapping[str, Any]) -> None:
             return
 
 
-class ConsumerProvider(Provider):
+class ConsumerProvider(JetStreamProvider):
     """Keep a consumer as it should be."""
 
     inputs = ("server", "stream", "consumer", "ack_seconds", "most_pending")
     replacing = ("stream", "consumer")
+    named = "consumer"
 
-    def create(self, props: Properties) -> CreateResult:
-        """Make the consumer."""
-        asyncio.run(establish(props))
-        return CreateResult(props["consumer"], dict(props))
+    async def establish(self, js: JetStreamContext, props: Properties) -> None:
+        """Make the consumer, or bring the one that is there in line."""
+        config = ConsumerConfig(
+            name=props["consumer"],
+            durable_name=props["consumer"],
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=props["ack_seconds"],
+            max_ack_pending=int(props["most_pending"]),
+            max_deliver=-1,
+            max_waiting=MOST_WAITING,
+        )
+        await js.add_consumer(props["stream"], config)
 
-    def read(self, id_: str, props: Properties) -> ReadResult:
-        """Look at the consumer; while NATS is down nothing is known."""
+    async def look(self, js: JetStreamContext, props: Properties) -> Properties | None:
+        """Return the consumer's settings; None if there is no such consumer."""
         try:
-            found = asyncio.run(look(props))
-        except NatsDown:
-            return unchanged(id_, props)
-        return gone() if found is None else ReadResult(id_, {**props, **found})
-
-    def update(self, _id: str, _olds: Properties, news: Properties) -> UpdateResult:
-        """Bring the consumer in line."""
-        asyncio.run(establish(news))
-        return UpdateResult(dict(news))
+            found = (await js.consumer_info(props["stream"], props["consumer"])).config
+        except NotFoundError:
+            return None
+        return {"ack_seconds": found.ack_wait, "most_pending": found.max_ack_pending}
 
     def delete(self, _id: str, props: Properties) -> None:
         """Delete the consumer."""

@@ -6,49 +6,17 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from nats.js import JetStreamContext
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 from pulumi import Input, Output, ResourceOptions
-from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
+from pulumi.dynamic import Resource
 
 from stacks.local import jetstream
-from stacks.local.jetstream import NatsDown
-from stacks.local.provider import Properties, Provider, gone, unchanged, warn
+from stacks.local.jetstream import JetStreamProvider, NatsDown
+from stacks.local.provider import Properties, warn
 
 Retention = Literal["workqueue", "limits"]
-
-
-async def establish(props: Mapping[str, Any]) -> None:
-    """Make a stream, or bring the one that is there in line.
-
-    It lies in files, and has no limit that would make it drop a message.
-    """
-    config = StreamConfig(
-        name=props["stream"],
-        subjects=list(props["subjects"]),
-        retention=RetentionPolicy(props["retention"]),
-        storage=StorageType.FILE,
-        max_msgs=-1,
-        max_bytes=-1,
-        max_age=0,
-    )
-    async with jetstream.connect(props["server"]) as js:
-        try:
-            await js.stream_info(props["stream"])
-        except NotFoundError:
-            await js.add_stream(config)
-        else:
-            await js.update_stream(config)
-
-
-async def look(props: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the subjects and the retention of a stream; None if there is no such stream."""
-    async with jetstream.connect(props["server"]) as js:
-        try:
-            config = (await js.stream_info(props["stream"])).config
-        except NotFoundError:
-            return None
-    return {"subjects": config.subjects, "retention": config.retention}
 
 
 async def discard(props: Mapping[str, Any]) -> int:
@@ -64,30 +32,42 @@ async def discard(props: Mapping[str, Any]) -> int:
     return count
 
 
-class StreamProvider(Provider):
+class StreamProvider(JetStreamProvider):
     """Keep a stream as it should be; do not lose what it holds."""
 
     inputs = ("server", "stream", "subjects", "retention", "forced")
     # JetStream cannot change what a work queue is.
     replacing = ("stream", "retention")
+    named = "stream"
 
-    def create(self, props: Properties) -> CreateResult:
-        """Make the stream, or take over the one that an earlier stack of this name left."""
-        asyncio.run(establish(props))
-        return CreateResult(props["stream"], dict(props))
+    async def establish(self, js: JetStreamContext, props: Properties) -> None:
+        """Make the stream, or bring the one that is there in line.
 
-    def read(self, id_: str, props: Properties) -> ReadResult:
-        """Look at the stream; while NATS is down nothing is known."""
+        It lies in files, and has no limit that would make it drop a message.
+        """
+        config = StreamConfig(
+            name=props["stream"],
+            subjects=list(props["subjects"]),
+            retention=RetentionPolicy(props["retention"]),
+            storage=StorageType.FILE,
+            max_msgs=-1,
+            max_bytes=-1,
+            max_age=0,
+        )
         try:
-            found = asyncio.run(look(props))
-        except NatsDown:
-            return unchanged(id_, props)
-        return gone() if found is None else ReadResult(id_, {**props, **found})
+            await js.stream_info(props["stream"])
+        except NotFoundError:
+            await js.add_stream(config)
+        else:
+            await js.update_stream(config)
 
-    def update(self, _id: str, _olds: Properties, news: Properties) -> UpdateResult:
-        """Bring the stream in line."""
-        asyncio.run(establish(news))
-        return UpdateResult(dict(news))
+    async def look(self, js: JetStreamContext, props: Properties) -> Properties | None:
+        """Return the subjects and the retention of the stream; None if there is no such stream."""
+        try:
+            config = (await js.stream_info(props["stream"])).config
+        except NotFoundError:
+            return None
+        return {"subjects": config.subjects, "retention": config.retention}
 
     def delete(self, _id: str, props: Properties) -> None:
         """Delete the stream, unless it holds work that must not be lost."""
