@@ -48,9 +48,17 @@ class Delivery(Protocol):
 
     site: str
     body: bytes
-    attempt: int
-    received: datetime
     repeated: bool
+
+    @property
+    def attempt(self) -> int:
+        """Return how often the message has been delivered, this time included."""
+        ...
+
+    @property
+    def received(self) -> datetime:
+        """Return when the message arrived."""
+        ...
 
     async def done(self) -> None:
         """Settle: the work is finished, or has been handed to an error stream."""

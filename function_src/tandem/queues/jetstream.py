@@ -53,11 +53,19 @@ class JetStreamDelivery:
         self._message = message
         self._unsettled = unsettled
         self.body = message.data
-        self.attempt = message.metadata.num_delivered
-        self.received = message.metadata.timestamp
         # tandem.<stack>.changes.<site>.<origin>
         self.site, origin = message.subject.split(".")[-2:]
         self.repeated = origin == DURABLE
+
+    @property
+    def attempt(self) -> int:
+        """Return how often the message has been delivered, this time included."""
+        return self._message.metadata.num_delivered
+
+    @property
+    def received(self) -> datetime:
+        """Return when the message came into the stream."""
+        return self._message.metadata.timestamp
 
     async def done(self) -> None:
         """Acknowledge; if that is lost the message comes again, which is harmless."""
