@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"tandem", "service", "stacks", "tools"}
-SDKS = {"aiohttp", "yarl", "multidict", "boto3", "botocore", "nats", "oci"}
-# One SDK may come as several packages: aiohttp speaks in yarl's URLs and multidict's headers.
-FAMILY = {"yarl": "aiohttp", "multidict": "aiohttp", "botocore": "boto3"}
+SDKS = {"aiohappyeyeballs", "boto3", "botocore", "httptools", "nats", "oci"}
+# One SDK may come as several packages.
+FAMILY = {"botocore": "boto3"}
 WORDLESS = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 
 

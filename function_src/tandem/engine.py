@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -199,8 +198,7 @@ class _Convergence:
 
     async def _round(self, *, eager: bool) -> Decision | None:
         """Look, decide, act, look again; return None if the source moved meanwhile."""
-        async with AsyncExitStack() as held:
-            seen, decision = await (self._glance(held) if eager else self._look())
+        seen, decision = await (self._glance() if eager else self._look())
         if decision.action is Action.SKIP:
             return decision
         self.wrote = decision
@@ -217,13 +215,13 @@ class _Convergence:
         )
         return seen, await self._act(seen, there, None)
 
-    async def _glance(self, held: AsyncExitStack) -> tuple[Look | None, Decision]:
+    async def _glance(self) -> tuple[Look | None, Decision]:
         """Read a small source at once, and write it on condition that the target has nothing.
 
         Most notifications tell of new objects, and for those the condition is look enough: two
         requests stand between the event and the copy instead of three.
         """
-        seen, body = await self._fetch(held)
+        seen, body = await self._fetch()
         if seen and body is not None and self.guarded:
             try:
                 return seen, await self._act(seen, None, body)
@@ -231,15 +229,17 @@ class _Convergence:
                 pass  # there is something: look at it
         return seen, await self._act(seen, await look(self.target, self.key, self.rule), body)
 
-    async def _fetch(self, held: AsyncExitStack) -> tuple[Look | None, bytes | bytearray | None]:
-        """Look at the source by reading it, which saves small objects a request."""
+    async def _fetch(self) -> tuple[Look | None, bytes | bytearray | None]:
+        """Look at the source by reading it, which saves small objects a request.
+
+        So small a body is not counted against the transfer's bound of memory: there are never
+        more of them than a worker has slots.
+        """
         async with self.source.open(self.key) as reader:
             if reader is None:
                 return None, None
-            state, body = reader.state, None
-            if state.size <= EAGER:
-                await held.enter_async_context(self.engine.transfer.budget.take(state.size))
-                body = await reader.read()
+            state = reader.state
+            body = await reader.read() if state.size <= EAGER else None
         return await _with_tags(self.source, state, self.rule), body
 
     async def _act(

@@ -71,7 +71,7 @@ def test_help_loads_no_sdk():
         "import sys; from tandem.cli.main import app\n"
         "try: app(['sync', '--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'aiohttp', 'nats', 'boto3', 'botocore', 'fastapi'}\n"
+        "heavy = {'httptools', 'nats', 'boto3', 'botocore', 'fastapi'}\n"
         "sys.exit(str(heavy & sys.modules.keys()) if heavy & sys.modules.keys() else 0)"
     )
     done = subprocess.run(

@@ -21,7 +21,6 @@ from tandem.errors import (
     Transient,
 )
 from tandem.settings import Site
-from tandem.stores import s3_connection
 from tandem.stores.base import Condition, Content, Part
 from tandem.stores.s3 import S3Store
 from tests.stores.scripted_server import (
@@ -276,7 +275,7 @@ async def test_a_body_that_ends_early_is_transient(store, server, size):
 
 
 async def test_a_body_that_stalls_is_transient(store, server, monkeypatch):
-    monkeypatch.setattr(s3_connection, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(store._connection._client, "_silence", 0.2)
     server.script = [found(b"1234", 5)]
     async with store.open("k") as reader:
         with pytest.raises(Transient):
@@ -284,7 +283,7 @@ async def test_a_body_that_stalls_is_transient(store, server, monkeypatch):
 
 
 async def test_a_write_without_an_answer_is_unresolved(store, server, monkeypatch):
-    monkeypatch.setattr(s3_connection, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(store._connection._client, "_silence", 0.2)
     server.script = [Silence]
     with pytest.raises(Transient, match="put here:'k': no answer") as raised:
         await store.put("k", b"1", Content())
@@ -292,7 +291,7 @@ async def test_a_write_without_an_answer_is_unresolved(store, server, monkeypatc
 
 
 async def test_a_server_that_stops_reading_is_given_up(store, server, monkeypatch):
-    monkeypatch.setattr(s3_connection, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(store._connection._client, "_silence", 0.2)
     server.script = [Deafness]
     with pytest.raises(Transient) as raised:
         await store.put("k", bytes(32 * 1024 * 1024), Content())

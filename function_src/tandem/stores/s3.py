@@ -72,7 +72,6 @@ class S3Store:
         self._connection.check_key("head", key)
         answer = await self._connection.send("head", "HEAD", key)
         if answer.status == NOT_FOUND:
-            answer.release()
             return None
         await self._connection.success("head", key, answer)
         return self._connection.read(
@@ -92,7 +91,7 @@ class S3Store:
                 return True
             raise self._connection.failure("get", key, refusal)
         if answer.status == RANGE_NOT_SATISFIABLE:
-            answer.release()  # it is there, and empty
+            await answer.read()  # it is there, and empty
         else:
             await self._connection.success("get", key, answer)
         return False
@@ -284,7 +283,6 @@ class S3Store:
         query = {"partNumber": str(number)}
         answer = await self._connection.send(what, "HEAD", key, query, condition)
         if answer.status == NOT_FOUND:
-            answer.release()
             raise Conflict(f"{self._connection.what(what, key)}: the object is gone")
         await self._connection.success(what, key, answer)
         count = int(answer.headers.get("x-amz-mp-parts-count", "1"))

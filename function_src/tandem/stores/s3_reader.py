@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from types import TracebackType
 
-import aiohttp
-
 from tandem.errors import Transient
 from tandem.stores.base import Condition, ObjectState
-from tandem.stores.s3_connection import FAULTS, NOT_FOUND, SUCCESS, Connection
+from tandem.stores.http1_answer import Answer
+from tandem.stores.s3_connection import NOT_FOUND, SUCCESS, Connection
 from tandem.stores.s3_headers import condition_headers, span_of, state_of
 
 # A body up to this many bytes is read in one piece; a larger one into a buffer made beforehand.
@@ -18,9 +17,7 @@ ONE_PIECE = 256 * 1024
 class S3Reader:
     """Give an open object; see `tandem.stores.base.Reader`."""
 
-    def __init__(
-        self, connection: Connection, answer: aiohttp.ClientResponse, state: ObjectState
-    ) -> None:
+    def __init__(self, connection: Connection, answer: Answer, state: ObjectState) -> None:
         self.state = state
         self._connection = connection
         self._answer = answer
@@ -30,22 +27,13 @@ class S3Reader:
 
         Raises `Transient` if the body ends early or stalls.
         """
-        size = self._answer.content_length
+        size = self._answer.length
         try:
             if size is None or size <= ONE_PIECE:
                 return await self._answer.read()
-            return await self._fill(bytearray(size))
-        except FAULTS as fault:
+            await self._answer.read_into(buffer := bytearray(size))
+        except OSError as fault:
             raise self._connection.fault("get", self.state.key, fault) from fault
-
-    async def _fill(self, buffer: bytearray) -> bytearray:
-        # aiohttp raises if the body is shorter than Content-Length said, and cuts off at it.
-        filled = 0
-        content = self._answer.content
-        while not content.at_eof():
-            piece, _ = await content.readchunk()
-            buffer[filled : filled + len(piece)] = piece
-            filled += len(piece)
         return buffer
 
 
@@ -65,7 +53,7 @@ class Opening:
         self._headers = condition_headers(Condition(if_match=if_match))
         if span is not None:
             self._headers["range"] = f"bytes={span[0]}-{span[1]}"
-        self._answer: aiohttp.ClientResponse | None = None
+        self._answer: Answer | None = None
 
     async def __aenter__(self) -> S3Reader | None:
         connection, key = self._connection, self._key
@@ -95,7 +83,7 @@ class Opening:
             # back among the kept ones, and this does nothing.
             self._answer.close()
 
-    def _check_span(self, answer: aiohttp.ClientResponse) -> None:
+    def _check_span(self, answer: Answer) -> None:
         if self._span is None:
             return
         got = self._connection.read("get", self._key, span_of, answer.headers)
