@@ -11,7 +11,7 @@ import pytest
 from botocore.config import Config
 from hypothesis import settings
 
-from tests.servers import Minio, Nats
+from tests.servers import Minio, Nats, Versitygw
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -39,6 +39,15 @@ def second_minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versitygw]:
+    """Give a versitygw server: S3 by other hands than MinIO's."""
+    server = Versitygw(tmp_path_factory.mktemp("versitygw"))
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
     """Give a NATS server with JetStream, empty."""
@@ -48,7 +57,7 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
     server.kill()
 
 
-def client_of(server: Minio) -> S3Client:
+def client_of(server: Minio | Versitygw) -> S3Client:
     """Return a boto3 client of a server: the independent reader and writer of the tests."""
     config: Any = Config(
         request_checksum_calculation="when_required",
@@ -67,20 +76,21 @@ def client_of(server: Minio) -> S3Client:
     )
 
 
+def bucket_on(server: Minio | Versitygw, *, versioning: bool = False) -> str:
+    """Make a fresh bucket on a server and return its name."""
+    name = f"bucket-{secrets.token_hex(6)}"
+    client = client_of(server)
+    client.create_bucket(Bucket=name)
+    if versioning:
+        client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    client.close()
+    return name
+
+
 @pytest.fixture
-def make_bucket() -> Callable[[Minio], str]:
+def make_bucket() -> Callable[..., str]:
     """Give a function that makes a fresh bucket on a server and returns its name."""
-
-    def make(server: Minio, *, versioning: bool = False) -> str:
-        name = f"bucket-{secrets.token_hex(6)}"
-        client = client_of(server)
-        client.create_bucket(Bucket=name)
-        if versioning:
-            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-        client.close()
-        return name
-
-    return make
+    return bucket_on
 
 
 @pytest.fixture

@@ -119,6 +119,45 @@ class Minio(Server):
             return False
 
 
+class Versitygw(Server):
+    """Versity's S3 gateway over a folder; buckets may be versioned, as on MinIO."""
+
+    region = "us-east-1"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.access_key = "tandem"
+        self.secret_key = secrets.token_hex(16)
+
+    @property
+    def endpoint(self) -> str:
+        """Return the URL of the S3 API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        data, versions = self.folder / "data", self.folder / "versions"
+        for made in (data, versions):
+            made.mkdir(exist_ok=True)
+        return [
+            str(ensure("versitygw")),
+            "--port",
+            f"127.0.0.1:{self.port}",
+            "--keep-alive",
+            "--quiet",
+            "posix",
+            "--versioning-dir",
+            str(versions),
+            str(data),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **super().environment(),
+            "ROOT_ACCESS_KEY": self.access_key,
+            "ROOT_SECRET_KEY": self.secret_key,
+        }
+
+
 class Nats(Server):
     """A NATS server with JetStream."""
 

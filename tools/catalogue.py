@@ -152,4 +152,23 @@ MC = Tool(
     remedy="put MinIO's client, named mc, on PATH before any other mc",
 )
 
-TOOLS = {tool.name: tool for tool in (GO, PULUMI, MINIO, MC)}
+VERSITYGW = Tool(
+    name="versitygw",
+    version="1.8.0",
+    probe=("--version",),
+    says=r"(?m)^Version *: v?(\d+\.\d+\.\d+)",
+    minimum=(1, 8, 0),
+    ways=(
+        GoBuild(
+            modules=(
+                GoModule(
+                    "github.com/versity/versitygw/cmd/versitygw", "v1.8.0", "-X main.Version=1.8.0"
+                ),
+            ),
+            usually="1 to 3 minutes",
+        ),
+    ),
+    remedy="put Versity's S3 gateway 1.8.0 or later, named versitygw, on PATH",
+)
+
+TOOLS = {tool.name: tool for tool in (GO, PULUMI, MINIO, MC, VERSITYGW)}

@@ -56,7 +56,7 @@ def down(stack: str) -> None:
 def prepare(*, dev: bool) -> None:
     """Install the project's requirements and the tools that a stack, or a developer, needs."""
     requirements.install(dev=dev)
-    for name in ("pulumi", "minio", "mc") if dev else ("pulumi", "minio"):
+    for name in ("pulumi", "minio", "mc", "versitygw") if dev else ("pulumi", "minio"):
         install.ensure(name)
 
 

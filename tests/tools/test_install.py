@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 ANSWERS = {
     "minio": "minio version DEVELOPMENT.GOGET",
     "mc": "mc version DEVELOPMENT.GOGET\\nCopyright (c) 2015-0000 MinIO, Inc.",
+    "versitygw": "Version  : 1.8.0\\nBuild    : norev",
     "pulumi": "v3.259.0",
     "pulumi-language-python": "",
 }
@@ -104,6 +105,14 @@ def test_midnight_commander_is_not_taken_for_minios_client(machine):
     machine.program("mc", "print('GNU Midnight Commander 4.8.30')")
     assert install.locate("mc") is None
     assert install.ensure("mc").is_relative_to(machine.cache)
+
+
+@pytest.mark.parametrize("says", ["Version  : v1.7.0", "Version  : git"])
+@pytest.mark.usefixtures("go")
+def test_an_older_versitygw_is_passed_over(machine, says):
+    machine.program("versitygw", f"print({says!r})")
+    assert install.ensure("versitygw").is_relative_to(machine.cache)
+    assert "-X main.Version=1.8.0" in machine.calls("go build")[0]
 
 
 @pytest.mark.parametrize(
