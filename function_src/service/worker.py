@@ -13,6 +13,7 @@ import uvloop
 
 from service.logs import configure
 from service.metrics import DIRECTORY_VARIABLE, PrometheusMetrics
+from service.probing import ask, ask_again
 from tandem.engine import Engine
 from tandem.errors import TandemError
 from tandem.metrics import Metrics, NoMetrics
@@ -36,6 +37,9 @@ async def work(settings: Settings, name: str, slots: int) -> None:
     loop = asyncio.get_running_loop()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, worker.stop)
+    targets = sorted({target for rule in settings.rules for target in rule.targets})
+    unknown = await ask(stores, targets, settings.rules)
+    asking = asyncio.create_task(ask_again(stores, unknown, settings.rules))
     # What is loaded by now stays: without it in view, collections are short, and so are pauses.
     gc.collect()
     gc.freeze()
@@ -47,6 +51,8 @@ async def work(settings: Settings, name: str, slots: int) -> None:
     finally:
         if ready:
             ready.unlink(missing_ok=True)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         await queue.close()
         await asyncio.gather(*(store.close() for store in stores.values()))
 

@@ -107,11 +107,17 @@ class Engine:
 
     async def explain(self, rule: Rule, target: str, key: str) -> Decision:
         """Return what `converge` would do about a key now, and do nothing."""
+        tags = self.keeps_tags(rule, target)
         seen, held = await both(
-            look(self.stores[rule.source], key, rule, evidence=True),
-            look(self.stores[target], key, rule),
+            look(self.stores[rule.source], key, tags=tags, evidence=True),
+            look(self.stores[target], key, tags=tags),
         )
         return decide(seen, held, rule)
+
+    def keeps_tags(self, rule: Rule, target: str) -> bool:
+        """Return whether copies under a rule have tags: both sides must know such a thing."""
+        sides = (self.stores[rule.source], self.stores[target])
+        return rule.tags and all(side.capabilities.tags for side in sides)
 
     async def converge(self, rule: Rule, target: str, change: Change) -> Outcome:
         """Make `target` match the source of `rule` for the key of `change`.
@@ -122,8 +128,8 @@ class Engine:
         return await _Convergence(self, rule, target, change).run()
 
 
-async def look(store: ObjectStore, key: str, rule: Rule, *, evidence: bool = False) -> Look | None:
-    """Return what a store has under a key.
+async def look(store: ObjectStore, key: str, *, tags: bool, evidence: bool = False) -> Look | None:
+    """Return what a store has under a key, with its tags if they matter.
 
     With `evidence`, None means that the server positively said so, not just a 404 of which a
     missing bucket may be the cause.
@@ -133,11 +139,11 @@ async def look(store: ObjectStore, key: str, rule: Rule, *, evidence: bool = Fal
         state = await store.head(key)
         if state is None:
             raise Conflict(f"{store.site}:{key} comes and goes while it is looked at")
-    return await _with_tags(store, state, rule) if state else None
+    return await _with_tags(store, state, tags=tags) if state else None
 
 
-async def _with_tags(store: ObjectStore, state: ObjectState, rule: Rule) -> Look:
-    if rule.tags and store.capabilities.tags and state.tag_count != 0:
+async def _with_tags(store: ObjectStore, state: ObjectState, *, tags: bool) -> Look:
+    if tags and state.tag_count != 0:
         return Look(state, await store.tags(state.key))
     return Look(state)
 
@@ -152,9 +158,8 @@ class _Convergence:
         self.key = change.key
         self.source = engine.stores[rule.source]
         self.target = engine.stores[target]
-        can = self.target.capabilities
-        # Whether a copy can be made on condition, in one request or in parts.
-        self.guarded = can.conditional_put and can.conditional_complete
+        self.tags = engine.keeps_tags(rule, target)
+        self.guarded = self.target.capabilities.conditional_writes
         self.recheck: float | None = None
         # What the first round did that wrote; a later round only confirms or amends it.
         self.wrote: Decision | None = None
@@ -202,7 +207,7 @@ class _Convergence:
         if decision.action is Action.SKIP:
             return decision
         self.wrote = decision
-        again = await look(self.source, self.key, self.rule, evidence=seen is None)
+        again = await look(self.source, self.key, tags=self.tags, evidence=seen is None)
         if again is None or seen is None:
             return decision if again is seen else None
         return decision if difference(again, seen) is None else None
@@ -210,8 +215,8 @@ class _Convergence:
     async def _look(self) -> tuple[Look | None, Decision]:
         """Look at both sides at once, decide and act; return what the source held."""
         seen, there = await both(
-            look(self.source, self.key, self.rule, evidence=True),
-            look(self.target, self.key, self.rule),
+            look(self.source, self.key, tags=self.tags, evidence=True),
+            look(self.target, self.key, tags=self.tags),
         )
         return seen, await self._act(seen, there, None)
 
@@ -227,7 +232,7 @@ class _Convergence:
                 return seen, await self._act(seen, None, body)
             except Conflict:
                 pass  # there is something: look at it
-        return seen, await self._act(seen, await look(self.target, self.key, self.rule), body)
+        return seen, await self._act(seen, await look(self.target, self.key, tags=self.tags), body)
 
     async def _fetch(self) -> tuple[Look | None, bytes | bytearray | None]:
         """Look at the source by reading it, which saves small objects a request.
@@ -240,7 +245,7 @@ class _Convergence:
                 return None, None
             state = reader.state
             body = await reader.read() if state.size <= EAGER else None
-        return await _with_tags(self.source, state, self.rule), body
+        return await _with_tags(self.source, state, tags=self.tags), body
 
     async def _act(
         self, seen: Look | None, there: Look | None, body: bytes | bytearray | None

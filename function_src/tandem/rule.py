@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tandem.stores.base import SCRATCH
+
 Deletes = Literal["mirror", "keep"]
 Ownership = Literal["tandem", "all"]
 Parts = Literal["auto", "source"]
@@ -30,5 +32,9 @@ class Rule:
     tags: bool = True
 
     def covers(self, key: str) -> bool:
-        """Return whether this rule replicates `key`."""
-        return key.startswith(self.prefix) and key.endswith(self.suffix)
+        """Return whether this rule replicates `key`; none replicates what a probe tries out."""
+        return (
+            key.startswith(self.prefix)
+            and key.endswith(self.suffix)
+            and not key.startswith(SCRATCH)
+        )

@@ -19,7 +19,7 @@ from service.logs import FILE_VARIABLE
 from service.worker import READY_VARIABLE
 from tandem.change import Change
 from tandem.queues.jetstream import JetStreamQueue
-from tandem.settings import ENVIRONMENT_VARIABLE, Settings
+from tandem.settings import ENVIRONMENT_VARIABLE, Settings, Site
 from tests.conftest import client_of
 from tests.servers import Minio, free_port
 
@@ -82,6 +82,44 @@ async def test_a_worker_replicates_says_when_it_is_ready_and_goes_when_told(
         "histogram_worker-0.db",
     ]
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+async def test_a_worker_begins_while_a_target_is_away_and_works_when_it_is_back(
+    environment: dict[str, str],
+    settings: Settings,
+    minio: Minio,
+    second_minio: Minio,
+    make_bucket: Callable[..., str],
+    tmp_path: Path,
+):
+    bucket = make_bucket(second_minio)
+    access = (second_minio.access_key, second_minio.secret_key)
+    sites = {**settings.sites, "right": Site("right", bucket, second_minio.endpoint, *access)}
+    text = Settings(settings.stack, sites, settings.rules, settings.queue).dump()
+    (tmp_path / "tandem.json").write_text(text)
+    second_minio.kill()
+    worker = start(environment, "service.worker", "--name", "worker-0")
+    log = tmp_path / "log"
+    try:
+        until((tmp_path / "ready").exists)
+        assert "right could not be asked what it can do: put right:" in log.read_text()
+        s3 = client_of(minio)
+        s3.put_object(Bucket=settings.sites["left"].bucket, Key="k", Body=b"body")
+        s3.close()
+        queue = await JetStreamQueue.connect(settings.queue)
+        await queue.send(Change("left", "k"))
+        await queue.close()
+        second_minio.start()
+        there = client_of(second_minio)
+        until(lambda: there.list_objects_v2(Bucket=bucket)["KeyCount"] == 1, 60)
+        there.close()
+        worker.terminate()
+        assert worker.wait(10) == 0
+    finally:
+        worker.kill()
+        worker.wait()
+        if second_minio.process is None:
+            second_minio.start()
 
 
 async def test_a_worker_without_nats_says_so_and_ends(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tandem.cli import bucket, failures, ls, put, status, sync, verify
+from tandem.cli import bucket, doctor, failures, ls, put, status, sync, verify
 from tandem.cli.stack import Refused
 from tandem.cli.terminal import warn
 from tandem.errors import TandemError
@@ -102,6 +102,9 @@ def main(
 
 
 app.command(short_help="How each rule is doing.", epilog=status.EXAMPLES)(status.status)
+app.command(short_help="Whether the stack can work, and how.", epilog=doctor.EXAMPLES)(
+    doctor.doctor
+)
 app.command(short_help="Report what differs.", epilog=verify.EXAMPLES)(verify.verify)
 app.command(short_help="Bring existing objects level.", epilog=sync.EXAMPLES)(sync.sync)
 app.command(short_help="Show the work that failed.", epilog=failures.ERRORS_EXAMPLES)(

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 # The headers that say what the bytes are; a copy keeps each of them.
 CONTENT_HEADERS = (
@@ -21,6 +21,11 @@ CONTENT_HEADERS = (
     "content-language",
     "expires",
 )
+
+# Keys under this belong to the probe (`tandem.stores.probe`): no rule covers them.
+SCRATCH = ".tandem/probe/"
+
+Algorithm = Literal["crc32c", "sha256"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,14 @@ ALWAYS = Condition()
 
 
 @dataclass(frozen=True, slots=True)
+class Checksum:
+    """Hold the digest of a body, which the server is asked to check."""
+
+    algorithm: Algorithm
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """Hold what the server said of a finished write."""
 
@@ -108,7 +121,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Say what a store can do; the engine chooses its write protocol by it."""
+    """Say what a store can do; the engine chooses its write protocol by it.
+
+    The probe finds it out; until then it is what is known of the server's kind. A conditional
+    operation is one that keeps to If-Match and to If-None-Match, of which deletes have only the
+    first. `conditional_get` is If-Match on reads. `copy` is a server-side copy that keeps to
+    If-Match at its source, `conditional_copy` one that keeps to conditions at its target as well.
+    `versions` says that the bucket keeps old versions; `checksums` names those that the server
+    checks; `ordered` that listings are in the order of UTF-8 bytes; `resumes` that a cut-short
+    upload can be taken up from its parts; `part_sizes` that the server tells an object's parts.
+    `min_part_size` is in bytes; `unrepresentable` says in words what keys must not have.
+    """
 
     conditional_put: bool = True
     conditional_complete: bool = True
@@ -117,6 +140,19 @@ class Capabilities:
     max_parts: int = 10_000
     min_part_size: int = 5 * 1024 * 1024
     unrepresentable: tuple[str, ...] = field(default=())
+    conditional_get: bool = True
+    copy: bool = False
+    conditional_copy: bool = False
+    versions: bool = False
+    checksums: tuple[Algorithm, ...] = ()
+    ordered: bool = True
+    resumes: bool = True
+    part_sizes: bool = True
+
+    @property
+    def conditional_writes(self) -> bool:
+        """Return whether a copy can be made on condition, in one request or in parts."""
+        return self.conditional_put and self.conditional_complete
 
 
 class Reader(Protocol):

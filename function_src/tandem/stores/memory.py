@@ -6,17 +6,19 @@ documents them; the conformance tests hold it and real servers to the same sente
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Self
 
 from tandem.errors import Conflict, Invalid
 from tandem.stores.base import (
     ALWAYS,
+    SCRATCH,
     Capabilities,
+    Checksum,
     Condition,
     Content,
     Entry,
@@ -25,35 +27,12 @@ from tandem.stores.base import (
     Upload,
     Written,
 )
-from tandem.stores.keys import flaw
-
-MAX_TAGS = 10
-DEFAULT_CONTENT_TYPE = "binary/octet-stream"
+from tandem.stores.memory_bucket import MemoryBucket, md5
 
 
 def now() -> datetime:
     """Return the present moment in UTC."""
     return datetime.now(UTC)
-
-
-@dataclass(slots=True)
-class _Version:
-    """One version of a key; `body` is None for a delete marker."""
-
-    state: ObjectState
-    body: bytes | None
-    tags: dict[str, str]
-    modified: datetime
-    part_sizes: tuple[int, ...]
-
-
-@dataclass(slots=True)
-class _Upload:
-    """One unfinished upload: its parts by number, each with the moment it was stored."""
-
-    told: Upload
-    content: Content
-    parts: dict[int, tuple[bytes, datetime]] = field(default_factory=dict)
 
 
 class MemoryReader:
@@ -75,7 +54,8 @@ class MemoryStore:
 
     `clock` tells the time, so that tests can. Every call first awaits `_turn` with its own name
     and key: override that one method to count calls, to make them wait or to make them fail.
-    What a call does after its turn, it does at once, without another task in between.
+    What a call does after its turn, it does at once, without another task in between. What
+    `capabilities` has not, the store refuses, as a server would that does not know it.
     """
 
     def __init__(
@@ -87,15 +67,19 @@ class MemoryStore:
         capabilities: Capabilities | None = None,
     ) -> None:
         self.site = site
-        self.capabilities = capabilities or Capabilities()
-        self._versioned = versioned
+        self.capabilities = replace(capabilities or Capabilities(), versions=versioned)
+        self._able = self.capabilities
         self._clock = clock
-        self._versions: dict[str, list[_Version]] = {}
-        self._uploads: dict[str, _Upload] = {}
-        self._numbers = itertools.count(1)
+        self._bucket = MemoryBucket(site, versioned=versioned, clock=clock)
 
     async def _turn(self, operation: str, key: str) -> None:
         """Do nothing; subclasses step in here, before `operation` is carried out on `key`."""
+
+    def unguarded(self) -> Self:
+        """Return the same bucket as a store that believes of itself what it was made with."""
+        other = copy(self)
+        other.capabilities = self._able
+        return other
 
     async def close(self) -> None:
         """Do nothing: there are no connections."""
@@ -103,13 +87,13 @@ class MemoryStore:
     async def head(self, key: str) -> ObjectState | None:
         """Return the state of `key`, or None if it is not there."""
         await self._turn("head", key)
-        current = self._current(key)
+        current = self._bucket.current(key)
         return current.state if current else None
 
     async def is_absent(self, key: str) -> bool:
         """Return whether `key` is not there."""
         await self._turn("is_absent", key)
-        return self._current(key) is None
+        return self._bucket.current(key) is None
 
     async def part_sizes(self, key: str, etag: str) -> tuple[int, ...]:
         """Return the sizes in bytes of the parts that `key` was uploaded in.
@@ -117,8 +101,8 @@ class MemoryStore:
         Raises `Conflict` if `key` no longer has `etag`.
         """
         await self._turn("part_sizes", key)
-        self._check("get parts of", key, Condition(if_match=etag))
-        current = self._current(key)
+        self._bucket.check("get parts of", key, Condition(if_match=etag))
+        current = self._bucket.current(key)
         return current.part_sizes if current else ()
 
     @asynccontextmanager
@@ -134,41 +118,77 @@ class MemoryStore:
         See `tandem.stores.base.ObjectStore.open`.
         """
         await self._turn("open", key)
-        current = self._current(key)
+        current = self._bucket.current(key)
         if current is None or current.body is None:
             yield None
             return
-        self._check("get", key, Condition(if_match=if_match))
+        if self.capabilities.conditional_get:
+            self._bucket.check("get", key, Condition(if_match=if_match))
         first, last = span or (0, current.state.size)
         if span and first >= current.state.size:
             raise Invalid(f"get {self.site}:{key!r}: it has no byte {first}")
         yield MemoryReader(self, current.state, current.body[first : last + 1])
 
     async def put(
-        self, key: str, body: bytes | bytearray, content: Content, condition: Condition = ALWAYS
+        self,
+        key: str,
+        body: bytes | bytearray,
+        content: Content,
+        condition: Condition = ALWAYS,
+        checksum: Checksum | None = None,
     ) -> Written:
         """Write a whole object.
 
-        Raises `Conflict` if the condition does not hold, `Invalid` if the key cannot be stored.
+        Raises `Conflict` if the condition does not hold, `Invalid` if the key cannot be stored or
+        the body has another checksum.
         """
         await self._turn("put", key)
-        self._check("put", key, condition, can=self.capabilities.conditional_put)
-        return self._add(key, _md5(body).hex(), bytes(body), content, (len(body),))
+        self._bucket.check("put", key, condition, can=self.capabilities.conditional_put)
+        self._check_tags(content.tags)
+        if checksum:
+            if checksum.algorithm not in self.capabilities.checksums:
+                raise Invalid(f"put {self.site}: this site knows no {checksum.algorithm}")
+            self._bucket.check_sum(key, body, checksum)
+        return self._bucket.add(key, md5(body).hex(), bytes(body), content, (len(body),))
+
+    async def copy(
+        self,
+        source: str,
+        key: str,
+        content: Content,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        condition: Condition = ALWAYS,
+    ) -> Written:
+        """Copy the bytes of `source`, a key of this bucket, and give them `content`.
+
+        `if_match` and `if_none_match` are ETags that `source` must have, or must not. Raises
+        `Conflict` if one of them or the condition at `key` does not hold.
+        """
+        await self._turn("copy", key)
+        if not self.capabilities.copy:
+            raise Invalid(f"copy {self.site}: this site copies nothing by itself")
+        self._bucket.check("copy", source, Condition(if_match=if_match))
+        current = self._bucket.current(source)
+        if current is None or current.body is None or current.state.etag == if_none_match:
+            raise Conflict(f"copy {self.site}:{source!r}: it is {if_none_match or 'gone'}")
+        self._bucket.check("copy", key, condition, can=self.capabilities.conditional_copy)
+        self._check_tags(content.tags)
+        body = current.body
+        return self._bucket.add(key, md5(body).hex(), body, content, (len(body),))
 
     async def delete(self, key: str, condition: Condition = ALWAYS) -> None:
         """Delete `key`; on a versioned bucket this leaves a delete marker."""
         await self._turn("delete", key)
         can = self.capabilities.conditional_delete and not condition.if_absent
-        self._check("delete", key, condition, can=can)
-        if self._versioned:
-            self._add(key, "", None, Content(), ())
-        else:
-            self._versions.pop(key, None)
+        self._bucket.check("delete", key, condition, can=can)
+        self._bucket.remove(key)
 
     async def tags(self, key: str) -> Mapping[str, str]:
         """Return the tags of `key`; empty if it has none or is not there."""
         await self._turn("tags", key)
-        current = self._current(key)
+        current = self._bucket.current(key)
         return dict(current.tags) if current else {}
 
     async def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
@@ -177,28 +197,35 @@ class MemoryStore:
         Raises `Conflict` if `key` is not there.
         """
         await self._turn("put_tags", key)
-        current = self._current(key)
-        if current is None:
-            raise Conflict(f"tag {self.site}:{key!r}: it is not there")
-        current.tags = self._checked_tags(key, tags)
-        current.state = replace(current.state, tag_count=len(tags))
+        self._check_tags(tags)
+        self._bucket.retag(key, tags)
 
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Entry]:
         """Yield the current objects in the order of their keys' UTF-8 bytes."""
         await self._turn("list", prefix)
-        for key in sorted(self._versions):
-            current = self._current(key)
-            if current and key.startswith(prefix) and key > start_after:
-                yield Entry(key, current.state.etag, current.state.size, current.modified)
+        for key, held in self._bucket.objects():
+            if key.startswith(prefix) and key > start_after:
+                yield Entry(key, held.state.etag, held.state.size, held.modified)
+
+    async def page(self, prefix: str, start_after: str = "") -> tuple[Entry, ...]:
+        """Return the current objects; there is but one page."""
+        return tuple([entry async for entry in self.list(prefix, start_after)])
+
+    async def purge(self, prefix: str) -> None:
+        """Delete every version and delete marker of the scratch keys under `prefix`.
+
+        Raises ValueError if they are not under SCRATCH: nothing else is ever purged.
+        """
+        await self._turn("purge", prefix)
+        if not prefix.startswith(SCRATCH):
+            raise ValueError(f"only keys under {SCRATCH} are purged, and {prefix!r} is not")
+        self._bucket.purge(prefix)
 
     async def create_upload(self, key: str, content: Content) -> str:
         """Begin a multipart upload and return its id."""
         await self._turn("create_upload", key)
-        self._check("create upload of", key, ALWAYS)
-        self._checked_tags(key, content.tags)
-        upload_id = f"upload-{next(self._numbers)}"
-        self._uploads[upload_id] = _Upload(Upload(key, upload_id, self._clock()), content)
-        return upload_id
+        self._check_tags(content.tags)
+        return self._bucket.begin(key, content)
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, body: bytes | bytearray
@@ -208,11 +235,11 @@ class MemoryStore:
         Raises `Conflict` if the upload is gone, `Invalid` if there is no such number.
         """
         await self._turn("upload_part", key)
-        upload = self._upload(key, upload_id)
+        upload = self._bucket.upload(key, upload_id)
         if not 1 <= number <= self.capabilities.max_parts:
             raise Invalid(f"upload part of {self.site}:{key!r}: there is no part number {number}")
         upload.parts[number] = (bytes(body), self._clock())
-        return Part(number, _md5(body).hex(), len(body))
+        return Part(number, md5(body).hex(), len(body))
 
     async def complete_upload(
         self, key: str, upload_id: str, parts: tuple[Part, ...], condition: Condition = ALWAYS
@@ -223,25 +250,27 @@ class MemoryStore:
         `Invalid` if a part but the last is too small or they are out of order.
         """
         await self._turn("complete_upload", key)
-        upload = self._upload(key, upload_id)
-        bodies = self._chosen(key, upload, parts)
-        self._check(
+        upload = self._bucket.upload(key, upload_id)
+        bodies = self._bucket.chosen(key, upload, parts, self.capabilities.min_part_size)
+        self._bucket.check(
             "complete upload of", key, condition, can=self.capabilities.conditional_complete
         )
-        etag = f"{_md5(b''.join(_md5(body) for body in bodies)).hex()}-{len(bodies)}"
-        del self._uploads[upload_id]
+        etag = f"{md5(b''.join(md5(body) for body in bodies)).hex()}-{len(bodies)}"
+        del self._bucket.uploads[upload_id]
         sizes = tuple(len(body) for body in bodies)
-        return self._add(key, etag, b"".join(bodies), upload.content, sizes)
+        return self._bucket.add(key, etag, b"".join(bodies), upload.content, sizes)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; an upload that is already gone is no error."""
         await self._turn("abort_upload", key)
-        self._uploads.pop(upload_id, None)
+        self._bucket.uploads.pop(upload_id, None)
 
     async def list_uploads(self, prefix: str = "") -> tuple[Upload, ...]:
         """Return the unfinished uploads under `prefix`, oldest first."""
         await self._turn("list_uploads", prefix)
-        told = [one.told for one in self._uploads.values() if one.told.key.startswith(prefix)]
+        told = [
+            one.told for one in self._bucket.uploads.values() if one.told.key.startswith(prefix)
+        ]
         return tuple(sorted(told, key=lambda upload: upload.initiated))
 
     async def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
@@ -252,79 +281,10 @@ class MemoryStore:
         await self._turn("list_parts", key)
         moment = self._clock()
         return tuple(
-            Part(number, _md5(body).hex(), len(body), (moment - stored).total_seconds())
-            for number, (body, stored) in sorted(self._upload(key, upload_id).parts.items())
+            Part(number, md5(body).hex(), len(body), (moment - stored).total_seconds())
+            for number, (body, stored) in sorted(self._bucket.upload(key, upload_id).parts.items())
         )
 
-    def _current(self, key: str) -> _Version | None:
-        """Return the current version of `key`, or None if it has none but a delete marker."""
-        if name := flaw(key, "aws"):
-            raise Invalid(f"{self.site}:{key!r}: this site cannot keep the key: it has {name}")
-        versions = self._versions.get(key)
-        return versions[-1] if versions and versions[-1].body is not None else None
-
-    def _check(self, operation: str, key: str, condition: Condition, *, can: bool = True) -> None:
-        current = self._current(key)
-        if condition != ALWAYS and not can:
-            raise Invalid(f"{operation} {self.site}: this site knows no such condition")
-        if condition.if_absent and current:
-            raise Conflict(f"{operation} {self.site}:{key!r}: it is there already")
-        if condition.if_match is not None and (
-            current is None or current.state.etag != condition.if_match
-        ):
-            raise Conflict(f"{operation} {self.site}:{key!r}: it no longer is {condition.if_match}")
-
-    def _checked_tags(self, key: str, tags: Mapping[str, str]) -> dict[str, str]:
-        if len(tags) > MAX_TAGS:
-            raise Invalid(f"{self.site}:{key!r}: {len(tags)} tags, and {MAX_TAGS} are the most")
-        return dict(tags)
-
-    def _upload(self, key: str, upload_id: str) -> _Upload:
-        upload = self._uploads.get(upload_id)
-        if upload is None or upload.told.key != key:
-            raise Conflict(f"{self.site}:{key!r}: there is no upload {upload_id}")
-        return upload
-
-    def _chosen(self, key: str, upload: _Upload, parts: tuple[Part, ...]) -> tuple[bytes, ...]:
-        numbers = [part.number for part in parts]
-        if not numbers or numbers != sorted(set(numbers)):
-            raise Invalid(f"{self.site}:{key!r}: the parts {numbers} are not in order")
-        bodies = []
-        for part in parts:
-            body, _ = upload.parts.get(part.number, (None, None))
-            if body is None or _md5(body).hex() != part.etag:
-                raise Conflict(f"{self.site}:{key!r}: part {part.number} is gone")
-            bodies.append(body)
-        if any(len(body) < self.capabilities.min_part_size for body in bodies[:-1]):
-            raise Invalid(f"{self.site}:{key!r}: a part other than the last is too small")
-        return tuple(bodies)
-
-    def _add(
-        self,
-        key: str,
-        etag: str,
-        body: bytes | None,
-        content: Content,
-        part_sizes: tuple[int, ...],
-    ) -> Written:
-        """Make a version current: the only one, unless the bucket is versioned."""
-        modified = self._clock()
-        tags = self._checked_tags(key, content.tags)
-        state = ObjectState(
-            key=key,
-            etag=etag,
-            size=len(body or b""),
-            # HTTP knows no fractions of a second; a listing does.
-            last_modified=modified.replace(microsecond=0),
-            version_id=f"version-{next(self._numbers)}" if self._versioned else None,
-            headers={"content-type": DEFAULT_CONTENT_TYPE, **content.headers},
-            metadata={name.lower(): value for name, value in content.metadata.items()},
-            tag_count=len(tags),
-        )
-        before = self._versions.get(key, []) if self._versioned else []
-        self._versions[key] = [*before, _Version(state, body, tags, modified, part_sizes)]
-        return Written(etag, state.version_id)
-
-
-def _md5(body: bytes | bytearray) -> bytes:
-    return hashlib.md5(body).digest()  # noqa: S324 -- S3 defines ETags by MD5
+    def _check_tags(self, tags: Mapping[str, str]) -> None:
+        if tags and not self.capabilities.tags:
+            raise Invalid(f"{self.site}: this site knows no tags")

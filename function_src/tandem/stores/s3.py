@@ -6,38 +6,41 @@ whoever calls knows better when, and whether still.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 from tandem.change import Dialect
-from tandem.errors import Conflict, Invalid, Transient
+from tandem.errors import Conflict, Transient
 from tandem.settings import Site
-from tandem.stores import s3_headers, s3_xml
+from tandem.stores import s3_headers, s3_versions, s3_xml
 from tandem.stores.base import (
     ALWAYS,
+    SCRATCH,
     Capabilities,
+    Checksum,
     Condition,
     Content,
     Entry,
     ObjectState,
-    Part,
-    Upload,
     Written,
 )
 from tandem.stores.keys import unrepresentable
 from tandem.stores.s3_connection import NOT_FOUND, RANGE_NOT_SATISFIABLE, Connection
 from tandem.stores.s3_errors import Refusal
 from tandem.stores.s3_reader import Opening
+from tandem.stores.s3_uploads import S3Uploads
+from tandem.stores.sigv4 import encode_path
 
-# How many parts of one object are asked about at once.
-PARTS_AT_ONCE = 16
-CAPABILITIES: Mapping[Dialect, Capabilities] = {
-    # Conditional deletes: AWS has them since September 2025; MinIO takes the header and ignores it.
-    "aws": Capabilities(conditional_delete=True, unrepresentable=unrepresentable("aws")),
+NOT_MODIFIED = 304
+# What is assumed of a server until the probe has asked it, or where it may not be asked. Servers
+# of many makes are called aws, so what only AWS is sure to have is not assumed of them.
+ASSUMED: Mapping[Dialect, Capabilities] = {
+    "aws": Capabilities(unrepresentable=unrepresentable("aws")),
     "minio": Capabilities(unrepresentable=unrepresentable("minio")),
+    # On a versioned bucket versitygw takes a delete marker for an object.
     "versitygw": Capabilities(
         conditional_put=False,
         conditional_complete=False,
@@ -46,7 +49,7 @@ CAPABILITIES: Mapping[Dialect, Capabilities] = {
 }
 
 
-class S3Store:
+class S3Store(S3Uploads):
     """Read and write one bucket over the S3 protocol; see `tandem.stores.base.ObjectStore`."""
 
     def __init__(self, connection: Connection, capabilities: Capabilities) -> None:
@@ -61,7 +64,21 @@ class S3Store:
 
         Nothing is sent yet: the first request opens them, in the event loop that makes it.
         """
-        return cls(Connection(site, connections), CAPABILITIES[site.dialect])
+        return cls(Connection(site, connections), ASSUMED[site.dialect])
+
+    def unguarded(self) -> Self:
+        """Return the same bucket, over the same connections, with no condition held back.
+
+        For the probe, which asks whether the server keeps to what this store would not send.
+        """
+        everything = replace(
+            self.capabilities,
+            conditional_put=True,
+            conditional_complete=True,
+            conditional_delete=True,
+            conditional_copy=True,
+        )
+        return type(self)(self._connection, everything)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -91,27 +108,10 @@ class S3Store:
                 return True
             raise self._connection.failure("get", key, refusal)
         if answer.status == RANGE_NOT_SATISFIABLE:
-            await answer.read()  # it is there, and empty
+            await answer.read()
         else:
             await self._connection.success("get", key, answer)
         return False
-
-    async def part_sizes(self, key: str, etag: str) -> tuple[int, ...]:
-        """Return the sizes in bytes of the parts that `key` was uploaded in.
-
-        Raises `Conflict` if `key` no longer has `etag`.
-        """
-        first, count = await self._part(key, etag, 1)
-        if count == 1:
-            return (first,)
-        limit = asyncio.Semaphore(PARTS_AT_ONCE)
-
-        async def size(number: int) -> int:
-            async with limit:
-                return (await self._part(key, etag, number))[0]
-
-        others = await asyncio.gather(*(size(number) for number in range(2, count + 1)))
-        return (first, *others)
 
     def open(
         self,
@@ -128,19 +128,66 @@ class S3Store:
         return Opening(self._connection, key, span, if_match)
 
     async def put(
-        self, key: str, body: bytes | bytearray, content: Content, condition: Condition = ALWAYS
+        self,
+        key: str,
+        body: bytes | bytearray,
+        content: Content,
+        condition: Condition = ALWAYS,
+        checksum: Checksum | None = None,
     ) -> Written:
-        """Write a whole object in one request.
+        """Write a whole object in one request; the server may be asked to check its checksum.
 
         Raises `Conflict` if the condition does not hold, `Invalid` if the key cannot be stored.
         """
         self._connection.check_key("put", key)
         headers = s3_headers.content_headers(content, self._dialect)
         headers |= self._condition("put", condition, can=self.capabilities.conditional_put)
+        if checksum:
+            digest = base64.b64encode(checksum.digest).decode()
+            headers[f"x-amz-checksum-{checksum.algorithm}"] = digest
         answer, _ = await self._connection.call("put", "PUT", key, headers=headers, body=body)
         return Written(
             answer.headers.get("etag", "").strip('"'), answer.headers.get("x-amz-version-id")
         )
+
+    async def copy(
+        self,
+        source: str,
+        key: str,
+        content: Content,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        condition: Condition = ALWAYS,
+    ) -> Written:
+        """Let the server copy the bytes of `source`, a key of this bucket, and give them `content`.
+
+        `if_match` and `if_none_match` are ETags that `source` must have, or must not. Raises
+        `Conflict` if one of them or the condition at `key` does not hold.
+        """
+        self._connection.check_key("copy to", key)
+        headers = s3_headers.content_headers(content, self._dialect) | {
+            "x-amz-copy-source": f"/{self._connection.site.bucket}/{encode_path(source)}",
+            "x-amz-metadata-directive": "REPLACE",
+            "x-amz-tagging-directive": "REPLACE",
+        }
+        if if_match is not None:
+            headers["x-amz-copy-source-if-match"] = f'"{if_match}"'
+        if if_none_match is not None:
+            headers["x-amz-copy-source-if-none-match"] = f'"{if_none_match}"'
+        headers |= self._condition("copy", condition, can=self.capabilities.conditional_copy)
+        answer = await self._connection.send("copy to", "PUT", key, headers=headers)
+        if answer.status == NOT_MODIFIED:  # versitygw's way to say 412
+            await answer.read()
+            raise Conflict(
+                f"{self._connection.what('copy to', key)}: {source!r} is {if_none_match}"
+            )
+        body = await self._connection.success("copy to", key, answer)
+        etag = s3_xml.completed_etag_of(body)
+        if etag is None:  # as with completions, a failure may come after the status 200
+            refusal = Refusal(answer.status, *s3_xml.error_of(body), answer.headers)
+            raise self._connection.failure("copy to", key, refusal, mutating=True)
+        return Written(etag, answer.headers.get("x-amz-version-id"))
 
     async def delete(self, key: str, condition: Condition = ALWAYS) -> None:
         """Delete `key`; on a versioned bucket this leaves a delete marker."""
@@ -181,15 +228,10 @@ class S3Store:
         Raises `Transient` if the server lists them in another order, or a page cannot be read:
         whoever merges two listings would take what is out of place for missing.
         """
-        query = {"list-type": "2", "encoding-type": "url"}
-        if prefix:
-            query["prefix"] = prefix
-        if start_after:
-            query["start-after"] = start_after
         last = start_after
-        while True:
-            _, body = await self._connection.call("list", "GET", "", query)
-            entries, token = self._connection.read("list", "", s3_xml.entries_of, body)
+        token: str | None = ""
+        while token is not None:
+            entries, token = await self._page(prefix, start_after, token)
             for entry in entries:
                 # The order of code points is the order of UTF-8 bytes.
                 if entry.key <= last:
@@ -199,100 +241,34 @@ class S3Store:
                     )
                 last = entry.key
                 yield entry
-            if token is None:
-                return
-            query["continuation-token"] = token
 
-    async def create_upload(self, key: str, content: Content) -> str:
-        """Begin a multipart upload and return its id."""
-        self._connection.check_key("create upload of", key)
-        headers = s3_headers.content_headers(content, self._dialect)
-        _, body = await self._connection.call(
-            "create upload of", "POST", key, {"uploads": ""}, headers
-        )
-        return self._connection.read("create upload of", key, s3_xml.upload_id_of, body)
+    async def page(self, prefix: str, start_after: str = "") -> tuple[Entry, ...]:
+        """Return the first page of a listing, in whatever order the server gives it."""
+        return tuple((await self._page(prefix, start_after, ""))[0])
 
-    async def upload_part(
-        self, key: str, upload_id: str, number: int, body: bytes | bytearray
-    ) -> Part:
-        """Send one part; `number` counts from 1.
+    async def purge(self, prefix: str) -> None:
+        """Delete every version and delete marker of the scratch keys under `prefix`.
 
-        Raises `Conflict` if the upload is gone (finished or aborted by somebody else).
+        Raises ValueError if they are not under SCRATCH: nothing else is ever purged.
         """
-        query = {"partNumber": str(number), "uploadId": upload_id}
-        answer, _ = await self._connection.call("upload part of", "PUT", key, query, body=body)
-        return Part(number, answer.headers.get("etag", "").strip('"'), len(body))
-
-    async def complete_upload(
-        self, key: str, upload_id: str, parts: tuple[Part, ...], condition: Condition = ALWAYS
-    ) -> Written:
-        """Make the object of exactly these parts; others of the upload are dropped."""
-        can = self.capabilities.conditional_complete
-        headers = self._condition("complete upload of", condition, can=can)
-        document = s3_xml.completion_document(parts)
-        query = {"uploadId": upload_id}
-        answer, body = await self._connection.call(
-            "complete upload of", "POST", key, query, headers, document
-        )
-        etag = s3_xml.completed_etag_of(body)
-        if etag is None:
-            refusal = Refusal(answer.status, *s3_xml.error_of(body), answer.headers)
-            raise self._connection.failure("complete upload of", key, refusal, mutating=True)
-        return Written(etag, answer.headers.get("x-amz-version-id"))
-
-    async def abort_upload(self, key: str, upload_id: str) -> None:
-        """Drop an upload and its parts; an upload that is already gone is no error."""
-        try:
-            await self._connection.call("abort upload of", "DELETE", key, {"uploadId": upload_id})
-        except Conflict:
-            return
-
-    async def list_uploads(self, prefix: str = "") -> tuple[Upload, ...]:
-        """Return the unfinished uploads under `prefix`, oldest first.
-
-        MinIO answers for the empty prefix and for the exact key of an object, and for no other.
-        """
-        query = {"uploads": "", "encoding-type": "url"} | ({"prefix": prefix} if prefix else {})
-        uploads: list[Upload] = []
+        if not prefix.startswith(SCRATCH):
+            raise ValueError(f"only keys under {SCRATCH} are purged, and {prefix!r} is not")
+        query = {"versions": "", "encoding-type": "url", "prefix": prefix}
         following: dict[str, str] | None = {}
         while following is not None:
-            _, body = await self._connection.call("list uploads of", "GET", "", query | following)
-            page, following = self._connection.read("list uploads of", "", s3_xml.uploads_of, body)
-            uploads += page
-        return tuple(sorted(uploads, key=lambda upload: upload.initiated))
+            _, body = await self._connection.call("list versions of", "GET", "", query | following)
+            found, following = self._connection.read(
+                "list versions of", "", s3_versions.versions_of, body
+            )
+            for key, version_id in found:
+                await self._connection.call("delete", "DELETE", key, {"versionId": version_id})
 
-    async def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
-        """Return the parts of an unfinished upload by number.
-
-        Raises `Conflict` if the upload is gone.
-        """
-        parts: list[Part] = []
-        marker: str | None = "0"
-        while marker is not None:
-            query = {"uploadId": upload_id, "part-number-marker": marker}
-            answer, body = await self._connection.call("list parts of", "GET", key, query)
-            date = answer.headers.get("date", "")
-            page, marker = self._connection.read("list parts of", key, s3_xml.parts_of, body, date)
-            parts += page
-        return tuple(parts)
-
-    async def _part(self, key: str, etag: str, number: int) -> tuple[int, int]:
-        """Return the size of a part in bytes, and how many parts the object has."""
-        what = "head part of"
-        condition = s3_headers.condition_headers(Condition(if_match=etag))
-        query = {"partNumber": str(number)}
-        answer = await self._connection.send(what, "HEAD", key, query, condition)
-        if answer.status == NOT_FOUND:
-            raise Conflict(f"{self._connection.what(what, key)}: the object is gone")
-        await self._connection.success(what, key, answer)
-        count = int(answer.headers.get("x-amz-mp-parts-count", "1"))
-        return int(answer.headers["content-length"]), count
-
-    def _condition(self, operation: str, condition: Condition, *, can: bool) -> dict[str, str]:
-        """Return the headers of a condition.
-
-        Raises `Invalid` where the server would take the condition and not keep to it.
-        """
-        if condition != ALWAYS and not can:
-            raise Invalid(f"{operation} {self.site}: this site knows no such condition")
-        return s3_headers.condition_headers(condition)
+    async def _page(
+        self, prefix: str, start_after: str, token: str
+    ) -> tuple[Sequence[Entry], str | None]:
+        """Return a page of a listing and the token of the next, if any."""
+        query = {"list-type": "2", "encoding-type": "url"}
+        given = {"prefix": prefix, "start-after": start_after, "continuation-token": token}
+        query |= {name: value for name, value in given.items() if value}
+        _, body = await self._connection.call("list", "GET", "", query)
+        return self._connection.read("list", "", s3_xml.entries_of, body)

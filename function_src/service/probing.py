@@ -1,0 +1,61 @@
+"""What a worker knows of its targets: asked at its start, and again of those that were away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+
+from tandem.errors import TandemError
+from tandem.protocol import losses, protocol
+from tandem.rule import Rule
+from tandem.stores.abilities import Probeable, cautious
+from tandem.stores.probe import probe
+
+logger = logging.getLogger(__name__)
+
+# How long, in seconds, a target may take to answer before work begins without its answer, and
+# the pause before it is asked again.
+PATIENCE = 10.0
+PAUSE = 60.0
+
+
+async def ask(
+    stores: Mapping[str, Probeable], targets: Collection[str], rules: Sequence[Rule]
+) -> set[str]:
+    """Probe targets, let their stores know what was found, and return those still to be asked.
+
+    Of those nothing is relied on: they are written to unconditionally, and looked at again.
+    """
+    answers = await asyncio.gather(*(_asked(stores[site]) for site in targets))
+    unknown = {site for site, answered in zip(targets, answers, strict=True) if not answered}
+    for site in targets:
+        target = stores[site].capabilities
+        until = " until it has been asked" if site in unknown else ""
+        logger.info("%s: %s%s", site, protocol(target), until)
+        for rule in (rule for rule in rules if site in rule.targets and site not in unknown):
+            for loss in losses(stores[rule.source].capabilities, target, rule):
+                logger.warning("%s to %s: %s", rule.name, site, loss)
+    return unknown
+
+
+async def ask_again(
+    stores: Mapping[str, Probeable], unknown: Collection[str], rules: Sequence[Rule]
+) -> None:
+    """Ask the targets that did not answer again and again, until all have."""
+    while unknown:
+        await asyncio.sleep(PAUSE)
+        unknown = await ask(stores, unknown, rules)
+
+
+async def _asked(store: Probeable) -> bool:
+    """Probe a target; return whether it answered."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            store.capabilities = (await probe(store)).capabilities
+    except (TandemError, TimeoutError) as error:
+        why = str(error) or f"no answer within {PATIENCE:.0f} s"
+        logger.warning("%s could not be asked what it can do: %s", store.site, why)
+        store.capabilities = cautious(store.capabilities)
+        return False
+    return True
