@@ -183,8 +183,8 @@ def report(tandem: System, other: System, memory: int | None) -> dict[str, float
             found[f"{system.name} p{q * 100:g} ms"] = 1000 * quantile(system.lags, q)
         found[f"{system.name} burst s"] = statistics.median(system.bursts)
         found[f"{system.name} missing"] = system.missing
-    for q in ("p50", "p90", "p99"):
-        found[f"{q} ratio"] = found[f"Tandem {q} ms"] / found[f"MinIO {q} ms"]
+    for name in ("p50", "p90", "p99"):
+        found[f"{name} ratio"] = found[f"Tandem {name} ms"] / found[f"MinIO {name} ms"]
     if memory is not None:
         found["worker peak MiB"] = memory / 2**20
     for name, value in found.items():

@@ -62,7 +62,7 @@ def mc_environment(folder: Path, **sites: Site) -> dict[str, str]:
 @contextmanager
 def traced(**sites: Site) -> Iterator[dict[str, Trace]]:
     """Trace the requests of each site's server while the block runs."""
-    streams = {name: _Stream(site) for name, site in sites.items()}
+    streams = {name: Stream(site) for name, site in sites.items()}
     found = {name: Trace() for name in sites}
     try:
         yield found
@@ -74,7 +74,7 @@ def traced(**sites: Site) -> Iterator[dict[str, Trace]]:
         _read(stream.text, found[name])
 
 
-class _Stream:
+class Stream:
     """Take a server's traces off the wire, a few times a second only.
 
     `mc admin trace` wakes up, decodes and prints at each request that a copy makes, in the very

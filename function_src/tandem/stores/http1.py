@@ -25,8 +25,9 @@ SLICE = 256 * 1024
 KEEP_SECONDS = 15.0
 # How long one of a host's addresses is tried before the next one is tried beside it: RFC 8305.
 NEXT_ADDRESS_SECONDS = 0.25
-# Repeating one of these leaves what doing it once leaves: RFC 9110, section 9.2.2.
-REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+# These change nothing, so they may be repeated: RFC 9110, section 9.2.1. A PUT or DELETE may not,
+# though repeating it leaves the same: the first one may be carried out after the second.
+REPEATABLE = frozenset({"GET", "HEAD"})
 PORTS = {"http": 80, "https": 443}
 _UNSENDABLE = re.compile(r"[\r\n\0]")
 

@@ -32,11 +32,8 @@ class Connection:
     """Send requests for one bucket, and tell what went wrong.
 
     No request is repeated here, with one exception that the HTTP client makes: when a kept
-    connection turns out to be closed before a byte of an answer, a GET, HEAD, PUT or DELETE goes
-    out once more on a new one. That is safe: repeating one of them leaves what doing it once
-    leaves, and if the first was carried out after all, a repeated condition fails with
-    `Conflict`, upon which the engine looks and finds its own write. POST (creating and completing
-    uploads) is not repeated.
+    connection turns out to be closed before a byte of an answer, a GET or HEAD goes out once more
+    on a new one.
     """
 
     def __init__(self, site: Site, connections: int) -> None:
