@@ -486,3 +486,21 @@ async def test_any_keys_are_listed_as_they_were_put(store, names, data):
     finally:
         for name in chosen:
             await store.delete(name)
+
+
+async def test_a_versioned_bucket_tells_the_versions_before_the_latest_newest_first(subject):
+    store = subject.versioned
+    for number in range(4):
+        await store.put("k", b"%d" % number, Content(metadata={"number": str(number)}))
+    await store.put("k2", b"another", Content())
+    told = await store.history("k", 2)
+    assert [state.metadata["number"] for state in told] == ["2", "1"]
+    await store.delete("k")
+    assert [state.metadata["number"] for state in await store.history("k", 9)] == list("3210")
+    assert await store.history("never", 9) == ()
+
+
+async def test_a_bucket_without_versions_has_no_history(subject):
+    for body in (b"1", b"2"):
+        await subject.store.put("k", body, Content())
+    assert await subject.store.history("k", 9) == ()

@@ -24,6 +24,8 @@ CONTENT_HEADERS = (
 
 # Keys under this belong to the probe (`tandem.stores.probe`): no rule covers them.
 SCRATCH = ".tandem/probe/"
+# Where the loser of a conflict is kept in a bucket without versions.
+CONFLICTS = ".conflict/"
 
 Algorithm = Literal["crc32c", "sha256"]
 
@@ -49,11 +51,12 @@ class ObjectState:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Hold what goes with the bytes of a write: headers, user metadata and tags."""
+    """Hold what goes with the bytes of a write: headers, user metadata, tags, storage class."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    storage_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,13 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def history(self, key: str, most: int) -> tuple[ObjectState, ...]:
+        """Return the versions before the latest, the newest first; at most `most`.
+
+        Delete markers are left out. Empty if the bucket keeps no versions.
+        """
+        ...
+
     async def part_sizes(self, key: str, etag: str) -> tuple[int, ...]:
         """Return the sizes in bytes of the parts that `key` was uploaded in; one for a plain put.
 
@@ -207,6 +217,20 @@ class ObjectStore(Protocol):
         Gives None if there is positive evidence that the key is absent (as `is_absent`).
         Leaving the context unread drops the connection, so no byte is fetched for nothing.
         Raises `Conflict` if the object no longer has the ETag `if_match`.
+        """
+        ...
+
+    async def copy(
+        self,
+        source: str,
+        key: str,
+        content: Content,
+        *,
+        if_match: str | None = None,
+    ) -> Written:
+        """Copy `source`, if it still has the ETag `if_match`, to `key` at the server.
+
+        Raises `Conflict` if it has not, `Invalid` if the server knows no such copy.
         """
         ...
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Self
 
 from tandem.errors import Conflict, Invalid
@@ -89,6 +90,11 @@ class MemoryStore:
         await self._turn("head", key)
         current = self._bucket.current(key)
         return current.state if current else None
+
+    async def history(self, key: str, most: int) -> tuple[ObjectState, ...]:
+        """Return the versions before the latest, the newest first; at most `most`."""
+        await self._turn("history", key)
+        return tuple(version.state for version in islice(self._bucket.history(key), most))
 
     async def is_absent(self, key: str) -> bool:
         """Return whether `key` is not there."""

@@ -69,6 +69,11 @@ class MemoryBucket:
         versions = self._versions.get(key)
         return versions[-1] if versions and versions[-1].body is not None else None
 
+    def history(self, key: str) -> Iterator[Version]:
+        """Yield the versions before the latest, the newest first, without delete markers."""
+        earlier = self._versions.get(key, [])[:-1]
+        return (version for version in reversed(earlier) if version.body is not None)
+
     def objects(self) -> Iterator[tuple[str, Version]]:
         """Yield the current versions in the order of their keys' UTF-8 bytes."""
         for key in sorted(self._versions):

@@ -6,6 +6,7 @@ whoever calls knows better when, and whether still.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -33,6 +34,9 @@ from tandem.stores.s3_errors import Refusal
 from tandem.stores.s3_reader import Opening
 from tandem.stores.s3_uploads import S3Uploads
 from tandem.stores.sigv4 import encode_path
+
+# The entries of a page of a listing, and the token of the next, if there is one.
+_Page = tuple[Sequence[Entry], str | None]
 
 NOT_MODIFIED = 304
 # What is assumed of a server until the probe has asked it, or where it may not be asked. Servers
@@ -87,13 +91,28 @@ class S3Store(S3Uploads):
     async def head(self, key: str) -> ObjectState | None:
         """Return the state of `key`, or None if a HEAD answers 404."""
         self._connection.check_key("head", key)
-        answer = await self._connection.send("head", "HEAD", key)
+        return await self._head(key)
+
+    async def _head(self, key: str, version_id: str | None = None) -> ObjectState | None:
+        query = {"versionId": version_id} if version_id else None
+        answer = await self._connection.send("head", "HEAD", key, query)
         if answer.status == NOT_FOUND:
             return None
         await self._connection.success("head", key, answer)
         return self._connection.read(
             "head", key, s3_headers.state_of, key, answer.headers.items(), self._dialect
         )
+
+    async def history(self, key: str, most: int) -> tuple[ObjectState, ...]:
+        """Return the versions before the latest, the newest first; at most `most`."""
+        self._connection.check_key("list versions of", key)
+        query = {"versions": "", "encoding-type": "url", "prefix": key}
+        _, body = await self._connection.call("list versions of", "GET", "", query)
+        ids = self._connection.read(
+            "list versions of", key, s3_versions.earlier_of, body, key, most
+        )
+        states = await asyncio.gather(*(self._head(key, version_id) for version_id in ids))
+        return tuple(state for state in states if state)
 
     async def is_absent(self, key: str) -> bool:
         """Return whether the server positively says that this one key is not there.
@@ -225,22 +244,40 @@ class S3Store(S3Uploads):
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Entry]:
         """Yield the current objects in the order of their keys' UTF-8 bytes.
 
-        Raises `Transient` if the server lists them in another order, or a page cannot be read:
-        whoever merges two listings would take what is out of place for missing.
+        Each page is asked for while the one before it is read. Raises `Transient` if the server
+        lists in another order, a page cannot be read, or the pages lead nowhere: whoever merges
+        two listings would take what is out of place for missing.
         """
-        last = start_after
-        token: str | None = ""
-        while token is not None:
-            entries, token = await self._page(prefix, start_after, token)
-            for entry in entries:
-                # The order of code points is the order of UTF-8 bytes.
-                if entry.key <= last:
-                    raise Transient(
-                        f"list {self.site}: {entry.key!r} was listed after {last!r}, "
-                        "so the listing cannot be trusted"
-                    )
-                last = entry.key
-                yield entry
+        last, token = start_after, ""
+        page: asyncio.Task[_Page] | None = asyncio.create_task(self._page(prefix, start_after, ""))
+        try:
+            while page:
+                entries, following = await page
+                page = None
+                if following is not None:
+                    self._check_progress(entries, token, following)
+                    token = following
+                    page = asyncio.create_task(self._page(prefix, start_after, token))
+                for entry in entries:
+                    # The order of code points is the order of UTF-8 bytes.
+                    if entry.key <= last:
+                        raise self._distrust(f"{entry.key!r} was listed after {last!r}")
+                    last = entry.key
+                    yield entry
+        finally:
+            if page:
+                page.cancel()
+                await asyncio.gather(page, return_exceptions=True)
+
+    def _check_progress(self, entries: Sequence[Entry], token: str, following: str) -> None:
+        """Raise `Transient` if a page that promises another makes no headway itself."""
+        if not entries:
+            raise self._distrust("a page without a key promises another page")
+        if following == token:
+            raise self._distrust(f"the page after the token {token!r} is said to be that page")
+
+    def _distrust(self, why: str) -> Transient:
+        return Transient(f"list {self.site}: {why}, so the listing cannot be trusted")
 
     async def page(self, prefix: str, start_after: str = "") -> tuple[Entry, ...]:
         """Return the first page of a listing, in whatever order the server gives it."""
@@ -263,9 +300,7 @@ class S3Store(S3Uploads):
             for key, version_id in found:
                 await self._connection.call("delete", "DELETE", key, {"versionId": version_id})
 
-    async def _page(
-        self, prefix: str, start_after: str, token: str
-    ) -> tuple[Sequence[Entry], str | None]:
+    async def _page(self, prefix: str, start_after: str, token: str) -> _Page:
         """Return a page of a listing and the token of the next, if any."""
         query = {"list-type": "2", "encoding-type": "url"}
         given = {"prefix": prefix, "start-after": start_after, "continuation-token": token}

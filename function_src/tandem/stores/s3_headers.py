@@ -73,7 +73,7 @@ def state_of(key: str, headers: Iterable[tuple[str, str]], dialect: Dialect) -> 
 
 
 def content_headers(content: Content, dialect: Dialect) -> dict[str, str]:
-    """Return the headers of a write that give an object its content headers, metadata and tags.
+    """Return the headers of a write that give an object everything but its bytes.
 
     Raises `Invalid` if one has a value that no HTTP header can carry.
     """
@@ -84,6 +84,8 @@ def content_headers(content: Content, dialect: Dialect) -> dict[str, str]:
         headers["x-amz-tagging"] = "&".join(
             [f"{quote(name, safe='')}={quote(tag, safe='')}" for name, tag in content.tags.items()]
         )
+    if content.storage_class:
+        headers["x-amz-storage-class"] = content.storage_class
     for name, value in headers.items():
         if "\n" in value or "\r" in value or "\0" in value:
             raise Invalid(f"the header {name} cannot carry the value {value!r}: it has line ends")

@@ -40,10 +40,15 @@ def error_of(body: bytes) -> tuple[str, str]:
 def entries_of(body: bytes) -> tuple[list[Entry], str | None]:
     """Return the objects of a page of ListObjectsV2 and the token of the next page, if any.
 
-    Raises ValueError if the page cannot be read, or names no next one though it is truncated.
+    Raises ValueError if the page cannot be read, names no next one though it is truncated, or is
+    another document: what has no objects in it must not pass for an empty bucket.
     """
     root = parse(body)
     space = _namespace(root)
+    if root.tag != space + "ListBucketResult":
+        raise ValueError(f"the server sent {root.tag!r} in place of a listing")
+    if root.findtext(space + "IsTruncated") not in {"true", "false"}:
+        raise ValueError("the server does not say whether the listing is truncated")
     spell = _spelling(root, space)
     entries = [
         Entry(
