@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tandem.change import Change
-from tandem.decision import Action
-from tandem.engine import SETTLE, Engine, Outcome
+from tandem.decision import Action, own_metadata
+from tandem.engine import SETTLE, Engine
 from tandem.errors import Conflict, Missing, Throttled, Transient
+from tandem.outcome import Outcome
 from tandem.rule import Rule
 from tandem.stores.base import Capabilities, Content
 from tandem.stores.memory import MemoryStore
@@ -249,14 +250,12 @@ async def test_a_delete_that_may_still_happen_asks_for_another_look(engine, sour
     assert await target.head("k") is None
 
 
-async def test_a_conditional_write_that_may_still_happen_needs_no_other_look(
-    engine, source, target
-):
+async def test_a_conditional_write_that_may_still_happen_wants_another_look(engine, source, target):
     await source.put("k", b"abc", CONTENT)
     target.before["put"] = [failing(Transient("timed out", unresolved=True))]
-    with pytest.raises(Transient) as raised:
-        await converge(engine)
-    assert not raised.value.unresolved
+    outcome = await converge(engine)
+    assert outcome.decision.action is Action.COPY
+    assert outcome.recheck == SETTLE
 
 
 async def test_a_key_that_never_holds_still_is_given_back_to_the_queue(source):
@@ -327,3 +326,40 @@ async def test_an_explanation_changes_nothing(engine, source, target):
     decision = await engine.explain(RULE, "b", "k")
     assert decision.action is Action.COPY
     assert await target.head("k") is None
+
+
+async def test_a_rule_without_metadata_neither_carries_nor_compares_it(engine, source, target):
+    rule = replace(RULE, metadata=False)
+    await source.put("k", b"one", CONTENT)
+    await converge(engine, rule=rule)
+    state = await target.head("k")
+    assert own_metadata(state.metadata) == {}
+    assert (await converge(engine, rule=rule)).decision.action is Action.SKIP
+
+
+async def test_a_rule_gives_copies_its_storage_class(engine, source, target, monkeypatch):
+    given = []
+    put = target.put
+
+    async def noted(key, body, content, *rest):
+        given.append(content.storage_class)
+        return await put(key, body, content, *rest)
+
+    monkeypatch.setattr(target, "put", noted)
+    await source.put("k", b"one", CONTENT)
+    await converge(engine, SMALL_HINT, replace(RULE, storage_class="GLACIER_IR"))
+    assert given == ["GLACIER_IR"]
+
+
+async def test_deletes_beyond_the_budget_of_an_hour_are_held_back(engine, source, target):
+    rule = replace(RULE, deletes_per_hour=2)
+    for key in "abc":
+        await source.put(key, b"1", CONTENT)
+        await converge(engine, Change("a", key), rule)
+        await source.delete(key)
+    for key in "ab":
+        assert (await converge(engine, Change("a", key), rule)).decision.action is Action.DELETE
+    with pytest.raises(Throttled, match=r"deletesPerHour is 2") as held:
+        await converge(engine, Change("a", "c"), rule)
+    assert 3590 < held.value.retry_after <= 3600
+    assert await body_of(target, "c") == b"1"

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem import reconcile
+from tandem import reconcile, retrying
 from tandem.change import Change
 from tandem.decision import SOURCE_SITE, Action, Decision, Look, decide
-from tandem.engine import Engine, Outcome
+from tandem.engine import Engine
 from tandem.errors import Denied, Invalid, Throttled, Transient
-from tandem.reconcile import Finding, Pair, examine, pairs, sync
+from tandem.listings import Pair, pairs
+from tandem.outcome import Outcome
+from tandem.reconcile import Finding, examine, sync
 from tandem.rule import Rule
 from tandem.stores.base import Content, Entry, ObjectState
 from tandem.stores.memory import MemoryStore
@@ -137,7 +139,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             pauses.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(reconcile.asyncio, "sleep", short)
+    monkeypatch.setattr(retrying.asyncio, "sleep", short)
     return pauses
 
 
@@ -287,7 +289,7 @@ async def test_what_does_not_pass_is_given_up_after_a_few_tries(no_pauses: list[
     machine = engine({"a": "a"}, {}, fail=lambda _: Transient("reset"))
     told = await synced(machine)
     assert str(told[0][0].error) == "reset"
-    assert len(machine.asked) == reconcile.ATTEMPTS == len(no_pauses) + 1
+    assert len(machine.asked) == retrying.ATTEMPTS == len(no_pauses) + 1
 
 
 async def test_a_listing_that_breaks_off_is_taken_up_where_it_was(no_pauses: list[float]):

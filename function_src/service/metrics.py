@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from tandem.engine import Outcome
 from tandem.errors import ErrorClass
+from tandem.outcome import Outcome
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # From a millisecond to an hour: fine where a healthy stack lies, coarse where only alarm matters.
@@ -107,10 +109,32 @@ class Waiting(Collector):
             yield family
 
 
-def exposition(waiting: Waiting) -> bytes:
-    """Return the figures of all workers, and what waits, in Prometheus' text format."""
+class Reconciled(Collector):
+    """Show how the last reconcile went; `last` is that of `service.schedule.Schedule.to_json`."""
+
+    def __init__(self, last: Mapping[str, Any] | None) -> None:
+        self._last = last
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield a gauge for each figure; none before the first reconcile has ended."""
+        if self._last is None:
+            return
+        ended = datetime.fromisoformat(self._last["ended"]).timestamp()
+        for name, told, value in (
+            ("ended_timestamp_seconds", "When the last reconcile ended.", ended),
+            ("seconds", "How long the last reconcile took.", self._last["seconds"]),
+            ("keys", "Keys that the last reconcile compared.", self._last["keys"]),
+            ("changes", "Changes that the last reconcile emitted.", self._last["changes"]),
+            ("failed", "1 if an error stopped the last reconcile.", bool(self._last["error"])),
+        ):
+            yield GaugeMetricFamily(f"tandem_reconcile_{name}", told, value=float(value))
+
+
+def exposition(*more: Collector) -> bytes:
+    """Return the figures of all workers, and what `more` shows, in Prometheus' text format."""
     registry = gathered()
-    registry.register(waiting)
+    for each in more:
+        registry.register(each)
     return generate_latest(registry)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,6 +17,10 @@ SOURCE_SITE = f"{PROVENANCE}source"
 SOURCE_ETAG = f"{PROVENANCE}etag"
 SOURCE_VERSION = f"{PROVENANCE}version"
 SOURCE_SEQUENCER = f"{PROVENANCE}sequencer"
+SOURCE_SHA256 = f"{PROVENANCE}sha256"
+SEAL = f"{PROVENANCE}seal"
+# Enough of a digest to tell a copy as it was written from one that was edited since.
+SEAL_DIGITS = 16
 
 
 class Action(StrEnum):
@@ -35,8 +41,16 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """Say what of an object counts under a rule, besides its bytes and content headers."""
+
+    tags: bool = True
+    metadata: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
-    """Hold what one side has under a key; `tags` are empty where the rule leaves them out."""
+    """Hold what one side has under a key, with no tags or user metadata that do not count."""
 
     state: ObjectState
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +61,11 @@ def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in metadata.items() if not name.startswith(PROVENANCE)}
 
 
+def provenance_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what in user metadata is provenance."""
+    return {name: value for name, value in metadata.items() if name.startswith(PROVENANCE)}
+
+
 def provenance(site: str, source: ObjectState, sequencer: str | None = None) -> dict[str, str]:
     """Return the user metadata that tells where a copy of `source` on `site` came from."""
     told = {SOURCE_SITE: site, SOURCE_ETAG: source.etag}
@@ -54,18 +73,36 @@ def provenance(site: str, source: ObjectState, sequencer: str | None = None) -> 
         told[SOURCE_VERSION] = source.version_id
     if sequencer:
         told[SOURCE_SEQUENCER] = sequencer
-    return told
+    return told | {SEAL: _seal(site, source.etag, source)}
+
+
+def is_copy(state: ObjectState, site: str) -> bool:
+    """Return whether an object is a copy from `site` that nobody has edited since.
+
+    An object that was copied on by other hands, or had its metadata edited, may still carry our
+    provenance; the seal tells it, for it covers the key, the headers and the metadata.
+    """
+    told = state.metadata
+    sealed = _seal(site, told.get(SOURCE_ETAG, ""), state)
+    return told.get(SOURCE_SITE) == site and told.get(SEAL) == sealed
+
+
+def _seal(site: str, etag: str, state: ObjectState) -> str:
+    """Return the digest of a copy of `etag` at `site` that has the size and content of `state`."""
+    content = [sorted(state.headers.items()), sorted(own_metadata(state.metadata).items())]
+    told = json.dumps([site, etag, state.key, state.size, *content])
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:SEAL_DIGITS]
 
 
 def same_bytes(source: ObjectState, target: ObjectState) -> bool:
     """Return whether the target's bytes are known to be the source's.
 
-    Equal ETags and sizes tell it, be they of plain or of multipart uploads; so does provenance,
-    where the two were uploaded in different parts.
+    Equal ETags and sizes tell it, be they of plain or of multipart uploads; so does the provenance
+    of either, where the two were uploaded in different parts.
     """
-    return source.size == target.size and source.etag in (
-        target.etag,
-        target.metadata.get(SOURCE_ETAG),
+    return source.size == target.size and (
+        source.etag in (target.etag, target.metadata.get(SOURCE_ETAG))
+        or target.etag == source.metadata.get(SOURCE_ETAG)
     )
 
 

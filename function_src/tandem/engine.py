@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from tandem.change import Change
 from tandem.concurrency import both
@@ -20,15 +19,20 @@ from tandem.decision import (
     Action,
     Decision,
     Look,
+    View,
     decide,
     difference,
     own_metadata,
     provenance,
+    provenance_of,
 )
+from tandem.delete_budget import DeleteBudget
 from tandem.errors import Conflict, Transient
+from tandem.outcome import Outcome
 from tandem.rule import Rule
-from tandem.stores.base import ALWAYS, Condition, Content, ObjectState, ObjectStore
+from tandem.stores.base import ALWAYS, CONFLICTS, Condition, Content, ObjectState, ObjectStore
 from tandem.transfer import Transfer
+from tandem.two_way import CONFLICT, Side, decide_both_ways, is_open
 
 # An object that its notification calls no larger than this, in bytes, is read at once.
 EAGER = 64 * 1024
@@ -36,48 +40,12 @@ EAGER = 64 * 1024
 ROUNDS = 8
 # The longest, in seconds, that an abandoned request may live before it is carried out.
 SETTLE = 60.0
+# What a bucket calls each version whose versioning is suspended: the next one takes its place.
+NO_VERSION = "null"
+# How many versions are looked through for one that tells what a side of a two-way rule has seen.
+HISTORY = 10
 # The pause, in seconds, before a write that may or may not have happened is looked at again.
 PAUSE = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Say how the convergence of one key at one target ended.
-
-    `size` is in bytes, 0 unless bytes were copied; `seconds` is what it took; `lag` is the
-    target's becoming visible minus the source's last-modified, in seconds, None if nothing was
-    written; `rounds` counts looks; `recheck`, in seconds, asks for another look after that time,
-    because an abandoned unconditional request may still be carried out.
-    """
-
-    rule: str
-    source: str
-    target: str
-    key: str
-    decision: Decision
-    size: int
-    seconds: float
-    lag: float | None
-    rounds: int
-    recheck: float | None
-    at: datetime
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the outcome as JSON knows it; times are ISO 8601 in UTC."""
-        return {
-            "rule": self.rule,
-            "source": self.source,
-            "target": self.target,
-            "key": self.key,
-            "action": self.decision.action.value,
-            "reason": self.decision.reason,
-            "size": self.size,
-            "seconds": self.seconds,
-            "lag": self.lag,
-            "rounds": self.rounds,
-            "recheck": self.recheck,
-            "at": self.at.isoformat(),
-        }
 
 
 class Engine:
@@ -90,7 +58,9 @@ class Engine:
         transfer: Transfer | None = None,
     ) -> None:
         self.stores = stores
-        self.rules = tuple(rules)
+        self.deletes = DeleteBudget()
+        # One for each direction.
+        self.rules = tuple(dict.fromkeys(way for rule in rules for way in rule.directions))
         self.transfer = transfer or Transfer()
 
     def routes(self, change: Change) -> tuple[tuple[Rule, str], ...]:
@@ -107,29 +77,63 @@ class Engine:
 
     async def explain(self, rule: Rule, target: str, key: str) -> Decision:
         """Return what `converge` would do about a key now, and do nothing."""
-        tags = self.keeps_tags(rule, target)
-        seen, held = await both(
-            look(self.stores[rule.source], key, tags=tags, evidence=True),
-            look(self.stores[target], key, tags=tags),
+        seen, there = await self.look(rule, target, key)
+        return await self.decide(rule, target, key, seen, there)
+
+    async def look(self, rule: Rule, target: str, key: str) -> tuple[Look | None, Look | None]:
+        """Return what the source, by positive evidence, and the target hold under a key."""
+        view = self.view(rule, target)
+        return await both(
+            look(self.stores[rule.source], key, view, evidence=True),
+            look(self.stores[target], key, view),
         )
-        return decide(seen, held, rule)
 
-    def keeps_tags(self, rule: Rule, target: str) -> bool:
-        """Return whether copies under a rule have tags: both sides must know such a thing."""
+    async def decide(
+        self, rule: Rule, target: str, key: str, seen: Look | None, there: Look | None
+    ) -> Decision:
+        """Return what to do about a key of which both sides have been looked at."""
+        if not rule.two_way:
+            return decide(seen, there, rule)
+        source, other = Side(rule.source, seen), Side(target, there)
+        if is_open(source, other):
+            source, other = await both(
+                self._remembering(source, key, other), self._remembering(other, key, source)
+            )
+        return decide_both_ways(source, other, rule)
+
+    async def _remembering(self, side: Side, key: str, other: Side) -> Side:
+        """Return a side with its history, where that can tell what it has seen of the other."""
+        if other.look is None:
+            return side
+        return replace(side, history=await self.stores[side.site].history(key, HISTORY))
+
+    def view(self, rule: Rule, target: str) -> View:
+        """Return what counts under a rule; tags only where both sides know such a thing."""
         sides = (self.stores[rule.source], self.stores[target])
-        return rule.tags and all(side.capabilities.tags for side in sides)
+        tags = rule.tags and all(side.capabilities.tags for side in sides)
+        return View(tags=tags, metadata=rule.metadata)
 
-    async def converge(self, rule: Rule, target: str, change: Change) -> Outcome:
+    async def converge(
+        self,
+        rule: Rule,
+        target: str,
+        change: Change,
+        deadline: float | None = None,
+    ) -> Outcome:
         """Make `target` match the source of `rule` for the key of `change`.
 
+        `deadline`, a moment of the event loop's clock, is when the host ends the work:
+        `Unfinished` is raised before, if a large object needs more.
+
         Raises a TandemError if that could not be done; doing it again is always safe. A
-        `Transient` is marked unresolved only if something unconditional may still happen.
+        `Transient` is marked unresolved if a write that was given up may still happen.
         """
-        return await _Convergence(self, rule, target, change).run()
+        work = _Convergence(self, rule, target, change, deadline)
+        return await work.run()
 
 
-async def look(store: ObjectStore, key: str, *, tags: bool, evidence: bool = False) -> Look | None:
-    """Return what a store has under a key, with its tags if they matter.
+async def look(store: ObjectStore, key: str, view: View, *, evidence: bool = False) -> Look | None:
+    """Return what a store has under a key, as far as it counts.
 
     With `evidence`, None means that the server positively said so, not just a 404 of which a
     missing bucket may be the cause.
@@ -139,11 +143,13 @@ async def look(store: ObjectStore, key: str, *, tags: bool, evidence: bool = Fal
         state = await store.head(key)
         if state is None:
             raise Conflict(f"{store.site}:{key} comes and goes while it is looked at")
-    return await _with_tags(store, state, tags=tags) if state else None
+    return await _viewed(store, state, view) if state else None
 
 
-async def _with_tags(store: ObjectStore, state: ObjectState, *, tags: bool) -> Look:
-    if tags and state.tag_count != 0:
+async def _viewed(store: ObjectStore, state: ObjectState, view: View) -> Look:
+    if not view.metadata:
+        state = replace(state, metadata=provenance_of(state.metadata))
+    if view.tags and state.tag_count != 0:
         return Look(state, await store.tags(state.key))
     return Look(state)
 
@@ -151,14 +157,23 @@ async def _with_tags(store: ObjectStore, state: ObjectState, *, tags: bool) -> L
 class _Convergence:
     """One call of `Engine.converge`."""
 
-    def __init__(self, engine: Engine, rule: Rule, target: str, change: Change) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        rule: Rule,
+        target: str,
+        change: Change,
+        deadline: float | None,
+    ) -> None:
         self.engine = engine
+        self.deadline = deadline
         self.rule = rule
+        self.target_site = target
         self.change = change
         self.key = change.key
         self.source = engine.stores[rule.source]
         self.target = engine.stores[target]
-        self.tags = engine.keeps_tags(rule, target)
+        self.view = engine.view(rule, target)
         self.guarded = self.target.capabilities.conditional_writes
         self.recheck: float | None = None
         # What the first round did that wrote; a later round only confirms or amends it.
@@ -198,6 +213,8 @@ class _Convergence:
         raise Conflict(f"{self.source.site}:{self.key} did not hold still for {ROUNDS} looks")
 
     def _expects_little(self) -> bool:
+        if self.rule.two_way:
+            return False  # a target that has nothing may have deleted it
         size = self.change.size
         return not self.change.removed and size is not None and size <= EAGER
 
@@ -207,17 +224,14 @@ class _Convergence:
         if decision.action is Action.SKIP:
             return decision
         self.wrote = decision
-        again = await look(self.source, self.key, tags=self.tags, evidence=seen is None)
+        again = await look(self.source, self.key, self.view, evidence=seen is None)
         if again is None or seen is None:
             return decision if again is seen else None
         return decision if difference(again, seen) is None else None
 
     async def _look(self) -> tuple[Look | None, Decision]:
         """Look at both sides at once, decide and act; return what the source held."""
-        seen, there = await both(
-            look(self.source, self.key, tags=self.tags, evidence=True),
-            look(self.target, self.key, tags=self.tags),
-        )
+        seen, there = await self.engine.look(self.rule, self.target_site, self.key)
         return seen, await self._act(seen, there, None)
 
     async def _glance(self) -> tuple[Look | None, Decision]:
@@ -232,7 +246,7 @@ class _Convergence:
                 return seen, await self._act(seen, None, body)
             except Conflict:
                 pass  # there is something: look at it
-        return seen, await self._act(seen, await look(self.target, self.key, tags=self.tags), body)
+        return seen, await self._act(seen, await look(self.target, self.key, self.view), body)
 
     async def _fetch(self) -> tuple[Look | None, bytes | bytearray | None]:
         """Look at the source by reading it, which saves small objects a request.
@@ -245,48 +259,56 @@ class _Convergence:
                 return None, None
             state = reader.state
             body = await reader.read() if state.size <= EAGER else None
-        return await _with_tags(self.source, state, tags=self.tags), body
+        return await _viewed(self.source, state, self.view), body
 
     async def _act(
         self, seen: Look | None, there: Look | None, body: bytes | bytearray | None
     ) -> Decision:
         """Decide, and carry it out on condition that the target is still as it was seen."""
-        decision = decide(seen, there, self.rule)
+        decision = await self.engine.decide(self.rule, self.target_site, self.key, seen, there)
         condition = Condition(if_match=there.state.etag) if there else Condition(if_absent=True)
         if decision.action is Action.COPY and seen:
             condition = condition if self.guarded else ALWAYS
-            await self._send(self._copy(seen, condition, body), condition)
+            if decision.reason == CONFLICT and there:
+                await self._keep(there)
+            await self._copy(seen, condition, body)
             self.size = seen.state.size
             self.lag = self._lag(seen.state)
         elif decision.action is Action.RETAG and seen:
-            await self._send(self.target.put_tags(self.key, seen.tags), ALWAYS)
+            await self.target.put_tags(self.key, seen.tags)
         elif decision.action is Action.DELETE:
             can = self.target.capabilities.conditional_delete
             condition = condition if can else ALWAYS
-            await self._send(self.target.delete(self.key, condition), condition)
+            self.engine.deletes.check(self.rule, self.target_site, self.key)
+            await self.target.delete(self.key, condition)
+            self.engine.deletes.note(self.rule.name, self.target_site)
         return decision
 
-    async def _send(self, write: Coroutine[Any, Any, object], condition: Condition) -> None:
-        """Carry out a write, and remember whether it may yet happen behind our back.
-
-        A conditional write that is carried out late fails on its condition, as soon as anything
-        else has been written; so only an unconditional one is worth fearing.
-        """
-        try:
-            await write
-        except Transient as fault:
-            fault.unresolved = fault.unresolved and condition == ALWAYS
-            raise
+    async def _keep(self, loser: Look) -> None:
+        """Keep what a conflict overwrites: as an old version, or else under CONFLICTS."""
+        state = loser.state
+        if state.version_id not in {None, NO_VERSION}:
+            return
+        content = Content(state.headers, state.metadata, loser.tags)
+        kept = f"{CONFLICTS}{state.etag}/{self.key}"
+        await self.target.copy(self.key, kept, content, if_match=state.etag)
 
     async def _copy(self, seen: Look, condition: Condition, body: bytes | bytearray | None) -> None:
         state = seen.state
         told = provenance(self.source.site, state, self._sequencer(state))
-        content = Content(state.headers, own_metadata(state.metadata) | told, seen.tags)
+        content = Content(
+            headers=state.headers,
+            metadata=own_metadata(state.metadata) | told,
+            tags=seen.tags,
+            storage_class=self.rule.storage_class,
+        )
         if body is not None:
-            await self.target.put(self.key, body, content, condition)
+            await self.engine.transfer.put(self.target, self.key, body, content, condition)
             return
         sizes = await self._sizes(state)
-        await self.engine.transfer.copy(self.source, self.target, state, content, condition, sizes)
+        await self.engine.transfer.copy(
+            self.source, self.target, state, content, condition, sizes, self.deadline
+        )
 
     async def _sizes(self, state: ObjectState) -> tuple[int, ...]:
         """Return the parts to send: the source's own, if the rule asks and memory allows."""
@@ -295,7 +317,7 @@ class _Convergence:
         if self.rule.parts == "source":
             multipart = "-" in state.etag
             sizes = await self.source.part_sizes(self.key, state.etag) if multipart else ()
-            if max(sizes, default=state.size) <= transfer.budget.total and len(sizes) < max_parts:
+            if transfer.takes(sizes or (state.size,), max_parts):
                 return sizes
         return transfer.sizes(state.size, max_parts)
 

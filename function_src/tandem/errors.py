@@ -7,7 +7,8 @@
     ├── Denied       401 or 403: credentials or a policy must change
     ├── Missing      a bucket (never merely a key) is not there
     ├── Invalid      the target cannot hold this key or this object
-    └── Poison       the message itself cannot be understood
+    ├── Poison       the message itself cannot be understood
+    └── Unfinished   no fault: the time was up, and whoever is asked next goes on
 
 The first three go round again with backoff. The rest go to the error stream of their class, where
 they are seen, explained and redriven. A key that is not there is an answer, not an error.
@@ -93,3 +94,21 @@ class Poison(TandemError):
     """Report a message that cannot be decoded, however often it comes back."""
 
     error_class = ErrorClass.POISON
+
+
+class Unfinished(TandemError):
+    """Say that a copy was stopped before its deadline and lies at the target to be gone on with.
+
+    The host hands the change on: at once if `sent`, the bytes that this attempt sent, is not 0,
+    else after a pause. `done` are the bytes sent by all attempts, `size` those of the object.
+    It has no error stream; hosts that count attempts count it with what may pass.
+    """
+
+    error_class = ErrorClass.TRANSIENT
+    retryable = True
+
+    def __init__(self, message: str, *, sent: int, done: int, size: int) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.done = done
+        self.size = size

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tandem.engine import Outcome
 from tandem.errors import ErrorClass
+from tandem.outcome import Outcome
 
 
 class Metrics(Protocol):

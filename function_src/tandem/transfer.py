@@ -2,28 +2,39 @@
 
 Memory: all copies of a process together hold at most `Transfer.memory` bytes of bodies.
 
-The ledger of an unfinished large copy is the target's own upload. Which source object an upload
-belongs to is told by its marker: part number `max_parts`, whose body is a digest of the source's
-identity. A part's ETag is the MD5 of its body, so ListParts shows the marker; and since it is
-not named at completion, the server drops it (S3 API reference, CompleteMultipartUpload). So a
-copy that was cut short is taken up by whoever gets the change next, from nothing but the target.
+The ledger of an unfinished large copy is the target's own upload (`tandem.ledger`). So a copy that
+was cut short, or stopped before its deadline, is taken up by whoever gets the change next, from
+nothing but the target.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tandem.concurrency import Budget, together
-from tandem.errors import Conflict, Denied, Invalid, Missing, Transient
+from tandem.decision import SOURCE_SHA256
+from tandem.errors import Conflict, Denied, Invalid, Missing, Throttled, Transient, Unfinished
+from tandem.ledger import (
+    HANDED_ON,
+    KEPT,
+    UNDER_WAY,
+    Ledger,
+    flag_number,
+    marker,
+    marker_number,
+)
+from tandem.pace import Pace
 from tandem.stores.base import Condition, Content, ObjectState, ObjectStore, Part, Written
 
 MIB = 1024 * 1024
-MARKER = b"tandem upload "
 # A part younger than this, in seconds, says that another worker is sending the object now.
 BUSY = 10.0
+# A body above this many bytes is hashed in a thread: hashlib lets go of the interpreter's lock.
+ASIDE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +67,6 @@ def even(size: int, part_size: int) -> tuple[int, ...]:
     return (part_size,) * whole + ((rest,) if rest else ())
 
 
-def marker(source: ObjectState, content: Content, sizes: tuple[int, ...]) -> bytes:
-    """Return the body of the marker part: it tells of the same copy of the same object."""
-    identity = json.dumps(
-        [
-            source.etag,
-            source.version_id,
-            sizes,
-            sorted(content.headers.items()),
-            sorted(content.metadata.items()),
-            sorted(content.tags.items()),
-        ]
-    )
-    return MARKER + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest().encode()
-
-
 class Transfer:
     """Copy objects between stores under one bound of memory.
 
@@ -88,18 +84,39 @@ class Transfer:
     def sizes(self, size: int, max_parts: int) -> tuple[int, ...]:
         """Return the parts in which an object of `size` bytes is sent; empty for one request.
 
-        One part number is kept for the marker. Raises `Invalid` if parts that large do not fit
-        into the memory bound.
+        The last part numbers are kept for the ledger. Raises `Invalid` if parts that large do
+        not fit into the memory bound, or the target takes no parts.
         """
         if size <= self.part_size:
             return ()
-        part_size = max(self.part_size, -(-size // (max_parts - 1)))
+        if max_parts <= KEPT:
+            raise Invalid(
+                f"an object of {size} bytes must go in parts, and the target takes none: "
+                f"{self.part_size} bytes are the most that goes in one request"
+            )
+        part_size = max(self.part_size, -(-size // (max_parts - KEPT)))
         if part_size > self.budget.total:
             raise Invalid(
                 f"an object of {size} bytes needs parts of {part_size} bytes, which is more than "
                 f"the memory bound of {self.budget.total}: give the worker more memory"
             )
         return even(size, part_size)
+
+    def takes(self, sizes: tuple[int, ...], max_parts: int) -> bool:
+        """Return whether parts of these sizes fit into memory and into the target's numbers."""
+        return max(sizes, default=0) <= self.budget.total and len(sizes) <= max_parts - KEPT
+
+    async def put(
+        self,
+        target: ObjectStore,
+        key: str,
+        body: bytes | bytearray,
+        content: Content,
+        condition: Condition,
+    ) -> Written:
+        """Write a whole object in one request, with the SHA-256 of its bytes in its provenance."""
+        metadata = {**content.metadata, SOURCE_SHA256: await _sha256(body)}
+        return await target.put(key, body, replace(content, metadata=metadata), condition)
 
     async def copy(
         self,
@@ -109,18 +126,28 @@ class Transfer:
         content: Content,
         condition: Condition,
         sizes: tuple[int, ...],
+        deadline: float | None = None,
     ) -> Written:
         """Copy the object that `state` describes, and no other, to the same key of `target`.
 
-        `sizes` are the parts to send it in, none for one request. Raises `Conflict` if the
-        source moved, or the condition does not hold at the target; then nothing is there that
-        was not before.
+        `sizes` are the parts to send it in, none for one request. `deadline` is a moment of the
+        event loop's clock. Raises `Conflict` if the source moved, or the condition does not hold
+        at the target; then nothing is there that was not before. Raises `Unfinished` before the
+        deadline if not all can be sent by then; `Invalid` if that would lead nowhere.
         """
+        pace = Pace(deadline)
+        if not pace.allows(state.size):
+            raise Unfinished(
+                f"no time was left to copy {source.site}:{state.key!r}",
+                sent=0,
+                done=0,
+                size=state.size,
+            )
         if not sizes:
             async with self.budget.take(state.size):
                 body = await read(source, state)
-                return await target.put(state.key, body, content, condition)
-        work = _PartCopy(self, source, target, state, content, sizes)
+                return await self.put(target, state.key, body, content, condition)
+        work = _PartCopy(self, source, target, state, content, sizes, pace)
         return await work.run(condition)
 
 
@@ -137,6 +164,12 @@ async def read(
         return await reader.read()
 
 
+async def _sha256(body: bytes | bytearray) -> str:
+    if len(body) > ASIDE:
+        return (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()
+    return hashlib.sha256(body).hexdigest()
+
+
 class _PartCopy:
     """One large object on its way to one target."""
 
@@ -148,6 +181,7 @@ class _PartCopy:
         state: ObjectState,
         content: Content,
         sizes: tuple[int, ...],
+        pace: Pace,
     ) -> None:
         self.transfer = transfer
         self.source = source
@@ -155,20 +189,20 @@ class _PartCopy:
         self.state = state
         self.content = content
         self.spans = plan(sizes)
+        self.pace = pace
         self.marker = marker(state, content, sizes)
-        self.marker_number = target.capabilities.max_parts
         self.parts: dict[int, Part] = {}
+        self.sent = 0
 
     async def run(self, condition: Condition) -> Written:
         """Take up the upload or begin one, send what is missing, complete it."""
         key = self.state.key
-        upload_id = await self._resume()
-        if upload_id is None:
-            upload_id = await self.target.create_upload(key, self.content)
-            await self.target.upload_part(key, upload_id, self.marker_number, self.marker)
+        upload_id = await self._resume() or await self._begin()
         try:
-            missing = iter([span for span in self.spans if span.number not in self.parts])
-            await together(*(self._lane(upload_id, missing) for _ in range(self.transfer.lanes)))
+            await self._send(upload_id)
+            if len(self.parts) < len(self.spans):
+                await self._hand_on(upload_id)
+                raise self._unfinished()
             parts = tuple(self.parts[span.number] for span in self.spans)
             return await self.target.complete_upload(key, upload_id, parts, condition)
         except (Conflict, Denied, Invalid, Missing):
@@ -176,9 +210,34 @@ class _PartCopy:
             await self.target.abort_upload(key, upload_id)
             raise
 
+    async def _begin(self) -> str:
+        upload_id = await self.target.create_upload(self.state.key, self.content)
+        await together(self._mark(upload_id), self._flag(upload_id, UNDER_WAY))
+        return upload_id
+
+    async def _mark(self, upload_id: str) -> None:
+        number = marker_number(self.target.capabilities.max_parts)
+        await self.target.upload_part(self.state.key, upload_id, number, self.marker)
+
+    async def _flag(self, upload_id: str, body: bytes) -> None:
+        number = flag_number(self.target.capabilities.max_parts)
+        await self.target.upload_part(self.state.key, upload_id, number, body)
+
+    async def _send(self, upload_id: str) -> None:
+        """Send the parts that are missing, as many as the time allows."""
+        missing = iter([span for span in self.spans if span.number not in self.parts])
+        with contextlib.suppress(TimeoutError):  # of the deadline: a store raises Transient
+            async with asyncio.timeout_at(self.pace.end):
+                lanes = range(self.transfer.lanes)
+                await together(*(self._lane(upload_id, missing) for _ in lanes))
+
     async def _lane(self, upload_id: str, spans: Iterator[Span]) -> None:
+        loop = asyncio.get_running_loop()
         for span in spans:
             async with self.transfer.budget.take(span.size):
+                if not self.pace.allows(span.size):
+                    return
+                started = loop.time()
                 body = await read(self.source, self.state, (span.first, span.last))
                 if len(body) != span.size:
                     raise Transient(
@@ -186,7 +245,35 @@ class _PartCopy:
                         f"where {span.size} were asked for"
                     )
                 part = await self.target.upload_part(self.state.key, upload_id, span.number, body)
+            self.pace.note(span.size, loop.time() - started)
             self.parts[span.number] = part
+            self.sent += span.size
+
+    async def _hand_on(self, upload_id: str) -> None:
+        """Tell whoever goes on that nobody is at it, so that they need not wait to be sure.
+
+        Raises `Invalid` where whoever goes on could not know what was sent.
+        """
+        if not self.target.capabilities.resumes:
+            raise Invalid(
+                f"{self.target.site}:{self.state.key!r} cannot be sent before the deadline, and "
+                "this site tells too little of an unfinished upload to go on with it: "
+                "give the worker more time, or use one without a deadline"
+            )
+        # Should this fail, they wait: that is all.
+        with contextlib.suppress(TimeoutError, Transient, Throttled):
+            async with asyncio.timeout_at(self.pace.deadline):
+                await self._flag(upload_id, HANDED_ON)
+
+    def _unfinished(self) -> Unfinished:
+        done = sum(part.size for part in self.parts.values())
+        return Unfinished(
+            f"{done} of {self.state.size} bytes of {self.source.site}:{self.state.key!r} are at "
+            f"{self.target.site}: the rest goes on from there",
+            sent=self.sent,
+            done=done,
+            size=self.state.size,
+        )
 
     async def _resume(self) -> str | None:
         """Return the upload that holds part of this very copy, having learnt its parts.
@@ -197,27 +284,28 @@ class _PartCopy:
         key = self.state.key
         found = None
         for upload in await self.target.list_uploads(key):
-            if upload.key != key:
+            ledger = await self._ledger(upload.upload_id) if upload.key == key else None
+            if ledger is None:
                 continue
-            parts = {part.number: part for part in await self._parts_of(upload.upload_id)}
-            mark = parts.pop(self.marker_number, None)
-            if mark is None or mark.size != len(self.marker):
-                continue  # somebody else's
-            if min(part.age for part in (mark, *parts.values())) < BUSY:
+            if ledger.youngest < BUSY and not ledger.handed_on:
                 raise Conflict(f"another worker is sending {key} to {self.target.site}")
-            if found is None and mark.etag == hashlib.md5(self.marker).hexdigest():  # noqa: S324 -- S3 defines a part's ETag by MD5
+            if found is None and ledger.is_of(self.marker):
                 found = upload.upload_id
                 self.parts = {
-                    span.number: parts[span.number]
+                    span.number: ledger.parts[span.number]
                     for span in self.spans
-                    if span.number in parts and parts[span.number].size == span.size
+                    if span.number in ledger.parts and ledger.parts[span.number].size == span.size
                 }
             else:
                 await self.target.abort_upload(key, upload.upload_id)
+        if found:
+            await self._flag(found, UNDER_WAY)
         return found
 
-    async def _parts_of(self, upload_id: str) -> tuple[Part, ...]:
+    async def _ledger(self, upload_id: str) -> Ledger | None:
+        """Return the ledger of an upload, None if it is not ours, or no longer there."""
         try:
-            return await self.target.list_parts(self.state.key, upload_id)
+            parts = await self.target.list_parts(self.state.key, upload_id)
         except Conflict:
-            return ()  # finished or aborted since it was listed
+            return None  # finished or aborted since it was listed
+        return Ledger.of(parts, self.target.capabilities.max_parts)
