@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,9 +13,9 @@ from typing import Any
 import pytest
 
 from tandem import worker as worker_module
+from tandem.attempt import Attempt
 from tandem.change import Change, decode, encode
 from tandem.decision import Action, Decision
-from tandem.engine import Outcome
 from tandem.errors import (
     Conflict,
     Denied,
@@ -29,6 +28,7 @@ from tandem.errors import (
     Transient,
 )
 from tandem.metrics import NoMetrics
+from tandem.outcome import Outcome
 from tandem.queues.base import Failure
 from tandem.queues.memory import MemoryQueue
 from tandem.recent import Recent
@@ -62,7 +62,7 @@ class FakeEngine:
             if change.target in (None, target)
         )
 
-    async def converge(self, rule: Rule, target: str, change: Change) -> Outcome:
+    async def converge(self, rule: Rule, target: str, change: Change, _: object = None) -> Outcome:
         self.calls.append((rule.name, target, change.key))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -155,14 +155,15 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_change_is_converged_told_counted_and_done():
     bench = Bench()
-    listening = bench.queue.outcomes()
-    heard = asyncio.ensure_future(anext(listening))
-    async with bench.working():
-        await bench.queue.send(Change("left", "k", event="e"))
+    change = Change("left", "k", event="e")
+    async with bench.queue.outcomes() as heard, bench.working():
+        await bench.queue.send(change)
         await bench.empty()
-        told = json.loads(await heard)
+        told = await anext(heard)
     assert bench.engine.calls == [("one", "right", "k")]
-    assert (told["key"], told["action"], told["event"]) == ("k", "copy", "e")
+    assert (told.rule, told.target, told.change, told.number) == ("one", "right", change, 1)
+    assert told.outcome
+    assert told.outcome.decision.action is Action.COPY
     assert [outcome.key for outcome in bench.tally.outcomes] == ["k"]
     assert bench.tally.retries == 0
 
@@ -511,12 +512,41 @@ async def test_an_event_that_another_worker_handled_is_not_handled_again():
     async with bench.working():
         await asyncio.sleep(0.05)
         await bench.queue.publish_outcome(
-            json.dumps(elsewhere.to_json() | {"event": change.event}).encode()
+            Attempt("another", "one", "right", change, 1, elsewhere.at, elsewhere)
         )
         await asyncio.sleep(0.05)
         bench.queue.put("left", told)
         await bench.empty()
     assert bench.engine.calls == []
+
+
+async def test_what_a_worker_tells_it_does_not_note_again(monkeypatch: pytest.MonkeyPatch):
+    noted: list[Change] = []
+    monkeypatch.setattr(Recent, "note", lambda *told: noted.append(told[-1]))
+    bench = Bench()
+    change = Change("left", "k", event="e")
+    async with bench.queue.outcomes() as heard, bench.working():
+        await bench.queue.send(change)
+        await bench.empty()
+        told = await anext(heard)
+        await asyncio.sleep(0.02)
+        assert noted == [change]
+        await bench.queue.publish_outcome(replace(told, worker="another"))
+        await bench.until(lambda: len(noted) == 2)
+
+
+async def test_attempts_that_fail_are_remembered_with_their_number_until_one_succeeds():
+    bench = Bench()
+    bench.engine.answer = raising(Transient("reset"), ZeroDivisionError("oops"), Denied("no"))
+    async with bench.working():
+        await bench.queue.send(Change("left", "k"))
+        await bench.empty()
+    found = await bench.queue.history("k")
+    assert [(one.number, one.error_class, one.message) for one in found] == [
+        (1, ErrorClass.TRANSIENT, "reset"),
+        (2, ErrorClass.POISON, "ZeroDivisionError: oops"),
+        (3, ErrorClass.DENIED, "no"),
+    ]
 
 
 async def test_a_redrive_is_never_taken_for_handled():
@@ -532,9 +562,8 @@ async def test_a_redrive_is_never_taken_for_handled():
 
 def test_only_the_events_handled_last_are_remembered():
     recent = Recent(size=2)
-    for event in ("a", "b", "c"):
-        recent.note("one", "right", "k", event)
-    recent.note("one", "right", "k", None)
+    for event in ("a", "b", "c", None):
+        recent.note("one", "right", Change("left", "k", event=event))
     held = [recent.holds("one", "right", Change("left", "k", event=name)) for name in "abc"]
     assert held == [False, True, True]
     assert not recent.holds("one", "far", Change("left", "k", event="c"))

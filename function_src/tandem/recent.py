@@ -21,11 +21,11 @@ class Recent:
         self._size = size
         self._handled: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
 
-    def note(self, rule: str, target: str, key: str, event: str | None) -> None:
-        """Remember that an event has been handled for a rule at a target."""
-        if event is None:
+    def note(self, rule: str, target: str, change: Change) -> None:
+        """Remember that the event of a change has been handled for a rule at a target."""
+        if change.event is None:
             return
-        self._handled[rule, target, key, event] = None
+        self._handled[rule, target, change.key, change.event] = None
         if len(self._handled) > self._size:
             self._handled.popitem(last=False)
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import random
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
+from tandem.attempt import Attempt
 from tandem.change import Change, decode
+from tandem.decision import Action
 from tandem.engine import SETTLE, Engine
-from tandem.errors import Poison, TandemError, Throttled, Transient
+from tandem.errors import Poison, TandemError, Throttled, Transient, Unfinished
 from tandem.metrics import Metrics
+from tandem.outcome import Outcome
 from tandem.queues.base import Delivery, Failure, Queue
 from tandem.recent import Recent
 from tandem.rule import Rule
@@ -76,12 +79,15 @@ class Worker:
         sites: Mapping[str, Site],
         metrics: Metrics,
         slots: int = 128,
+        name: str = "",
     ) -> None:
         self._queue = queue
         self._engine = engine
         self._sites = sites
         self._metrics = metrics
         self._slots = slots
+        # By it a worker knows what it has told itself.
+        self._name = name or secrets.token_hex(4)
         self._stopping = asyncio.Event()
         self._recent = Recent()
         # A turn lives for as long as somebody is in it or waits for it.
@@ -108,11 +114,16 @@ class Worker:
         await asyncio.gather(listening, *slots, return_exceptions=True)
 
     async def _listen(self) -> None:
-        """Learn from all workers, this one too, what they have handled."""
-        async for body in self._queue.outcomes():
-            told = json.loads(body)
-            if told["recheck"] is None:
-                self._recent.note(told["rule"], told["target"], told["key"], told["event"])
+        """Learn from the other workers what they have handled."""
+        async with self._queue.outcomes() as told:
+            async for attempt in told:
+                outcome = attempt.outcome
+                if outcome is None or attempt.worker == self._name:
+                    continue
+                if outcome.recheck is None:
+                    self._recent.note(attempt.rule, attempt.target, attempt.change)
+                if outcome.decision.action is Action.DELETE:
+                    self._engine.deletes.note(attempt.rule, attempt.target)
 
     async def _slot(self) -> None:
         slot = asyncio.current_task()
@@ -208,7 +219,9 @@ class Worker:
         turn = self._turns.setdefault((rule.name, target, change.key), Turn())
         begun_before = turn.begun
         async with turn.lock:
-            if turn.finished > begun_before or self._recent.holds(rule.name, target, change):
+            # What comes again comes for a reason, such as a write that may have landed late.
+            told_twice = delivery.attempt == 1 and self._recent.holds(rule.name, target, change)
+            if turn.finished > begun_before or told_twice:
                 return None
             turn.begun += 1
             ending = await self._attempt(delivery, rule, target, change)
@@ -217,10 +230,11 @@ class Worker:
             return ending
 
     async def _attempt(self, delivery: Delivery, rule: Rule, target: str, change: Change) -> Ending:
-        """Converge a key at a target."""
+        """Converge a key at a target, and tell how it ended."""
         try:
             outcome = await self._engine.converge(rule, target, change)
         except TandemError as error:
+            await self._tell(delivery, (rule, target, change), error)
             if not error.retryable:
                 return error
             logger.info("%s to %s, attempt %d: %s", rule.name, target, delivery.attempt, error)
@@ -229,15 +243,22 @@ class Worker:
         except Exception as error:
             # A mistake of ours: loud, tried a few times, and never lost.
             logger.exception("%s to %s failed on %r", rule.name, target, change.key)
+            await self._tell(delivery, (rule, target, change), _poison(error))
             if delivery.attempt < BUG_ATTEMPTS:
                 return backoff(delivery.attempt)
             return _poison(error)
         self._metrics.converged(outcome)
         if outcome.recheck is None:
-            self._recent.note(rule.name, target, change.key, change.event)
-        told = outcome.to_json() | {"event": change.event}
-        await self._queue.publish_outcome(json.dumps(told).encode())
+            self._recent.note(rule.name, target, change)
+        await self._tell(delivery, (rule, target, change), outcome)
         return outcome.recheck
+
+    async def _tell(self, delivery: Delivery, part: Part, ending: Outcome | TandemError) -> None:
+        """Let other workers and `tandem why` know how an attempt ended, be it the last or not."""
+        rule, target, change = part
+        await self._queue.publish_outcome(
+            Attempt.of(self._name, rule.name, target, change, delivery.attempt, ending)
+        )
 
     async def _give_up(
         self, delivery: Delivery, error: TandemError, change: Change | None = None
@@ -270,6 +291,8 @@ def _poison(error: Exception) -> Poison:
 
 
 def _delay(error: TandemError, attempt: int) -> float:
+    if isinstance(error, Unfinished) and error.sent:
+        return 0.0
     delay = backoff(attempt)
     if isinstance(error, Throttled) and error.retry_after is not None:
         return max(delay, error.retry_after)

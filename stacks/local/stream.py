@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nats.js import JetStreamContext
-from nats.js.api import RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 from pulumi import Input, Output, ResourceOptions
 from pulumi.dynamic import Resource
@@ -17,6 +18,21 @@ from stacks.local.jetstream import JetStreamProvider, NatsDown
 from stacks.local.provider import Properties, warn
 
 Retention = Literal["workqueue", "limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Say when a stream drops its oldest messages: never, unless told otherwise.
+
+    `for_subject` counts messages under one subject, `size` is in bytes, `age` in seconds.
+    """
+
+    for_subject: int = -1
+    size: int = -1
+    age: int = 0
+
+
+UNBOUNDED = Bounds()
 
 
 async def discard(props: Mapping[str, Any]) -> int:
@@ -35,7 +51,7 @@ async def discard(props: Mapping[str, Any]) -> int:
 class StreamProvider(JetStreamProvider):
     """Keep a stream as it should be; do not lose what it holds."""
 
-    inputs = ("server", "stream", "subjects", "retention", "forced")
+    inputs = ("server", "stream", "subjects", "retention", "bounds", "forced")
     # JetStream cannot change what a work queue is.
     replacing = ("stream", "retention")
     named = "stream"
@@ -43,16 +59,19 @@ class StreamProvider(JetStreamProvider):
     async def establish(self, js: JetStreamContext, props: Properties) -> None:
         """Make the stream, or bring the one that is there in line.
 
-        It lies in files, and has no limit that would make it drop a message.
+        It lies in files. Beyond its bounds it drops what is oldest; without any it drops nothing.
         """
+        bounds = Bounds(**{name: int(value) for name, value in props["bounds"].items()})
         config = StreamConfig(
             name=props["stream"],
             subjects=list(props["subjects"]),
             retention=RetentionPolicy(props["retention"]),
             storage=StorageType.FILE,
+            discard=DiscardPolicy.OLD,
             max_msgs=-1,
-            max_bytes=-1,
-            max_age=0,
+            max_msgs_per_subject=bounds.for_subject,
+            max_bytes=bounds.size,
+            max_age=bounds.age,
         )
         try:
             await js.stream_info(props["stream"])
@@ -62,12 +81,19 @@ class StreamProvider(JetStreamProvider):
             await js.update_stream(config)
 
     async def look(self, js: JetStreamContext, props: Properties) -> Properties | None:
-        """Return the subjects and the retention of the stream; None if there is no such stream."""
+        """Return the stream's subjects, retention and bounds; None if there is no such stream."""
         try:
             config = (await js.stream_info(props["stream"])).config
         except NotFoundError:
             return None
-        return {"subjects": config.subjects, "retention": config.retention}
+        bounds = Bounds(
+            config.max_msgs_per_subject or -1, config.max_bytes or -1, int(config.max_age or 0)
+        )
+        return {
+            "subjects": config.subjects,
+            "retention": config.retention,
+            "bounds": asdict(bounds),
+        }
 
     def delete(self, _id: str, props: Properties) -> None:
         """Delete the stream, unless it holds work that must not be lost."""
@@ -97,6 +123,7 @@ class Stream(Resource, module="local", name="Stream"):
         subject: str,
         retention: Retention,
         forced: bool,
+        bounds: Bounds = UNBOUNDED,
         opts: ResourceOptions | None = None,
     ) -> None:
         properties: dict[str, Any] = {
@@ -104,6 +131,7 @@ class Stream(Resource, module="local", name="Stream"):
             "stream": stream,
             "subjects": [subject],
             "retention": retention,
+            "bounds": asdict(bounds),
             "forced": forced,
         }
         super().__init__(StreamProvider(), name, properties, opts)

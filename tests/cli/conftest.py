@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -9,10 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nats as nats_client
 import pytest
+from nats.js.errors import NotFoundError
 from typer.testing import CliRunner
 
 from tandem.cli.main import app
+from tandem.errors import ErrorClass
 from tandem.rule import Rule
 from tandem.settings import JetStream, Settings, Site
 from tests.conftest import client_of
@@ -131,3 +136,37 @@ def queued(cli: Cli, nats: Nats) -> Cli:
     """The same with a queue."""
     cli.write(queue=JetStream(nats.url, nats.user, nats.password, "paper"))
     return cli
+
+
+async def prepare(settings: JetStream) -> None:
+    """Make the streams that `pulumi up` makes."""
+    client = await nats_client.connect(settings.url, user=settings.user, password=settings.password)
+    js = client.jetstream()
+    await js.add_stream(name=settings.changes, subjects=[settings.subject("*", "*")])
+    for name in ErrorClass:
+        await js.add_stream(name=settings.errors(name), subjects=[settings.error_subject(name)])
+    await js.add_stream(name=settings.outcomes, subjects=[settings.outcome_subject()])
+    await client.close()
+
+
+async def held(settings: JetStream) -> dict[str, list[bytes]]:
+    """Return what lies in each stream of changes and of errors, oldest first."""
+    client = await nats_client.connect(settings.url, user=settings.user, password=settings.password)
+    js = client.jetstream()
+    found: dict[str, list[bytes]] = {}
+    for stream in (settings.changes, *(settings.errors(name) for name in ErrorClass)):
+        state = (await js.stream_info(stream)).state
+        bodies = []
+        for number in range(max(state.first_seq, 1), state.last_seq + 1):
+            with contextlib.suppress(NotFoundError):
+                bodies.append((await js.get_msg(stream, number)).data or b"")
+        found[stream] = bodies
+    await client.close()
+    return found
+
+
+@pytest.fixture
+def streams(queued: Cli) -> Cli:
+    """The same with all the streams of a stack."""
+    asyncio.run(prepare(queued.settings.queue))
+    return queued

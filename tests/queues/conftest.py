@@ -12,7 +12,7 @@ from tandem.errors import ErrorClass
 from tandem.queues.base import Queue
 from tandem.queues.jetstream import JetStreamQueue
 from tandem.queues.memory import MemoryQueue
-from tandem.settings import JetStream
+from tandem.settings import HISTORY, JetStream
 from tests.servers import Nats
 
 Connect = Callable[[], Awaitable[JetStreamQueue]]
@@ -38,6 +38,11 @@ async def prepared(server: Nats, ack_wait: float = 1.0) -> JetStream:
     )
     for one in ErrorClass:
         await js.add_stream(name=settings.errors(one), subjects=[settings.error_subject(one)])
+    await js.add_stream(
+        name=settings.outcomes,
+        subjects=[settings.outcome_subject()],
+        max_msgs_per_subject=HISTORY,
+    )
     await client.close()
     return settings
 

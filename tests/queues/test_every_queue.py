@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from tandem.attempt import Attempt
 from tandem.change import Change, native
+from tandem.decision import Action, Decision
 from tandem.errors import ErrorClass
+from tandem.outcome import Outcome
 from tandem.queues.base import Delivery, Failure, Queue
+from tandem.settings import HISTORY
 
 SOON = 5.0
 
@@ -166,11 +171,87 @@ async def test_a_poison_message_is_kept_raw_and_counted_under_no_rule(queue: Que
     }
 
 
-async def test_outcomes_are_heard_by_whoever_listens(queue: Queue):
-    listening = queue.outcomes()
-    heard = asyncio.ensure_future(anext(listening))
-    await asyncio.sleep(0.2)
-    await queue.publish_outcome(b"{}")
+def copied(key: str, rule: str = "all", *, number: int = 1, worker: str = "w") -> Attempt:
+    """Return an attempt that ended with a copy."""
+    at = datetime.now(UTC)
+    change = Change("left", key, etag="e", time=at, event="request 7")
+    decision = Decision(Action.COPY, "not at the target")
+    outcome = Outcome(
+        rule=rule,
+        source="left",
+        target="right",
+        key=key,
+        decision=decision,
+        size=3,
+        seconds=0.1,
+        lag=0.2,
+        rounds=1,
+        recheck=None,
+        at=at,
+    )
+    return Attempt(worker, rule, "right", change, number, at, outcome)
+
+
+def refused(key: str, rule: str = "all", *, number: int = 1) -> Attempt:
+    """Return an attempt that failed."""
+    told = replace(copied(key, rule, number=number), outcome=None)
+    return replace(told, error_class=ErrorClass.THROTTLED, message="slow down\n\u00e9")
+
+
+async def remembered(queue: Queue, key: str, count: int) -> list[Attempt]:
+    """Wait until so many attempts at a key are remembered: nobody waits for that who tells them."""
     async with asyncio.timeout(SOON):
-        assert await heard == b"{}"
-    await listening.aclose()  # type: ignore[attr-defined]  # every one of them is a generator
+        while len(found := await queue.history(key)) != count:  # noqa: ASYNC110 -- only asking tells
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def test_outcomes_are_heard_by_whoever_listens(queue: Queue):
+    async with queue.outcomes() as first, queue.outcomes() as second:
+        told = copied("a+b c/\u00e9\n")
+        await queue.publish_outcome(told)
+        async with asyncio.timeout(SOON):
+            assert [await anext(first), await anext(second)] == [told, told]
+
+
+async def test_what_was_told_before_somebody_listened_goes_unheard(queue: Queue):
+    await queue.publish_outcome(copied("early"))
+    async with queue.outcomes() as heard:
+        await queue.publish_outcome(copied("late"))
+        async with asyncio.timeout(SOON):
+            assert (await anext(heard)).change.key == "late"
+
+
+async def test_a_failed_attempt_is_remembered_and_not_told_to_those_who_listen(queue: Queue):
+    async with queue.outcomes() as heard:
+        await queue.publish_outcome(refused("k"))
+        await queue.publish_outcome(copied("k"))
+        async with asyncio.timeout(SOON):
+            assert (await anext(heard)).outcome
+    assert [attempt.error_class for attempt in await remembered(queue, "k", 2)] == [
+        ErrorClass.THROTTLED,
+        None,
+    ]
+
+
+async def test_the_attempts_at_a_key_are_remembered_as_they_were_and_no_others(queue: Queue):
+    for key in ("k", "k/", "K", "*", "", "\ud800"):
+        told = [refused(key), copied(key), copied(key, "other", number=2)]
+        await queue.publish_outcome(copied("elsewhere"))
+        for attempt in told:
+            await queue.publish_outcome(attempt)
+        assert await remembered(queue, key, 3) == told
+    assert await queue.history("never") == []
+
+
+async def test_of_each_rule_the_last_few_are_remembered_however_often_it_failed_since(queue: Queue):
+    for number in range(1, HISTORY + 4):
+        await queue.publish_outcome(copied("k", number=number))
+    await queue.publish_outcome(copied("k", "quiet"))
+    for number in range(1, HISTORY + 4):
+        await queue.publish_outcome(refused("k", number=number))
+    found = await remembered(queue, "k", 2 * HISTORY + 1)
+    last = list(range(4, HISTORY + 4))
+    assert [one.number for one in found if one.outcome and one.rule == "all"] == last
+    assert [one.number for one in found if not one.outcome] == last
+    assert [one.number for one in found if one.rule == "quiet"] == [1]

@@ -12,9 +12,10 @@ import pytest
 from tandem.change import Change, native
 from tandem.errors import ErrorClass, Transient
 from tandem.queues.jetstream import CLOSE_SECONDS, JetStreamQueue
+from tandem.queues.jetstream_outcomes import token
 from tandem.settings import JetStream
 from tests.queues.conftest import Connect
-from tests.queues.test_every_queue import failure, receive
+from tests.queues.test_every_queue import copied, failure, receive, remembered
 from tests.servers import Nats
 
 
@@ -112,11 +113,55 @@ async def test_what_cannot_be_stored_is_said_and_not_taken_for_done(connect: Con
         queue.drop(replace(failure("refused"), id="1")),
         queue.backlog(),
         queue.failed(),
+        queue.history("k"),
         anext(queue.failures()),
         return_exceptions=True,
     )
     assert [type(answer) for answer in answers] == [Transient] * len(answers)
-    await queue.publish_outcome(b"nobody hears this")
+    await queue.publish_outcome(copied("nobody hears this"))
+
+
+async def test_what_another_version_told_is_passed_over(
+    connect: Connect, jetstream: JetStream, caplog: pytest.LogCaptureFixture
+):
+    queue = await connect()
+    client = await nats_py.connect(jetstream.url, user=jetstream.user, password=jetstream.password)
+    async with queue.outcomes() as heard:
+        for body in (b"{", b"[]", b"{}", b'{"worker": "w"}'):
+            subject = jetstream.outcome_subject("all", "right", token("k"), "ended")
+            await client.jetstream().publish(subject, body)
+        await queue.publish_outcome(copied("k"))
+        async with asyncio.timeout(5):
+            assert (await anext(heard)).change.key == "k"
+    await client.close()
+    assert [attempt.change.key for attempt in await remembered(queue, "k", 1)] == ["k"]
+    assert "this tells of no attempt that we know" in caplog.text
+
+
+async def test_a_stack_without_a_stream_of_outcomes_is_told_what_makes_one(
+    connect: Connect, jetstream: JetStream
+):
+    client = await nats_py.connect(jetstream.url, user=jetstream.user, password=jetstream.password)
+    await client.jetstream().delete_stream(jetstream.outcomes)
+    await client.close()
+    queue = await connect()
+    await queue.publish_outcome(copied("k"))
+    with pytest.raises(Transient, match="there is no stream test-outcomes: `make up`"):
+        await queue.history("k")
+
+
+async def test_those_who_listen_hear_on_after_a_killed_server_is_back(connect: Connect, nats: Nats):
+    listener, teller = await connect(), await connect()
+    async with listener.outcomes() as heard:
+        nats.kill()
+        await asyncio.sleep(0.3)
+        nats.start()
+        waiting = asyncio.ensure_future(anext(heard))
+        async with asyncio.timeout(10):
+            while not waiting.done():
+                await teller.publish_outcome(copied("k"))
+                await asyncio.sleep(0.05)
+        assert waiting.result().change.key == "k"
 
 
 async def test_closing_hands_back_what_was_not_settled(connect: Connect):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 import nats as nats_client
@@ -13,7 +14,7 @@ from nats.js.errors import NotFoundError
 from stacks.local import consumer
 from stacks.local.consumer import ConsumerProvider
 from stacks.local.jetstream import NatsDown, connect
-from stacks.local.stream import StreamProvider
+from stacks.local.stream import UNBOUNDED, StreamProvider
 from tandem.queues import jetstream as queue
 from tests.servers import Nats, free_port
 
@@ -37,6 +38,7 @@ def props(server: dict[str, str]) -> Properties:
         "stream": "local-changes",
         "subjects": ["tandem.local.changes.*.*"],
         "retention": "workqueue",
+        "bounds": asdict(UNBOUNDED),
         "forced": False,
     }
 
@@ -75,6 +77,7 @@ class TestStream:
         config = info(props).config
         assert (config.retention, config.storage) == ("workqueue", "file")
         assert (config.max_msgs, config.max_bytes, config.max_age) == (-1, -1, 0)
+        assert config.max_msgs_per_subject == -1
         assert self.provider.read("s", outs).outs == outs
         assert not self.provider.diff("s", outs, props).changes
 
@@ -91,6 +94,23 @@ class TestStream:
         assert self.provider.diff("s", seen, props).changes
         self.provider.update("s", seen, props)
         assert info(props).config.subjects == props["subjects"]
+
+    def test_a_bounded_one_drops_what_is_oldest(self, props: Properties):
+        # Numbers come from Pulumi as floats.
+        bounds = {"for_subject": 2.0, "size": 1e6, "age": 3600.0}
+        bounded = {**props, "retention": "limits", "bounds": bounds}
+        outs = created(self.provider, bounded)
+        publish(bounded, 3)
+        found = info(bounded)
+        assert (found.state.messages, found.state.first_seq) == (2, 2)
+        assert (found.config.max_bytes, found.config.max_age) == (1_000_000, 3600)
+        seen = self.provider.read("s", outs).outs
+        assert seen is not None
+        assert not self.provider.diff("s", seen, bounded).changes
+        wider = {**bounded, "bounds": {**bounds, "for_subject": 3.0}}
+        assert self.provider.diff("s", seen, wider).changes
+        self.provider.update("s", seen, wider)
+        assert info(bounded).config.max_msgs_per_subject == 3
 
     def test_another_retention_is_another_stream(self, props: Properties):
         found = self.provider.diff("s", props, {**props, "retention": "limits"})

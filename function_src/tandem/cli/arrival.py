@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tandem.attempt import Attempt
 from tandem.decision import Action
 from tandem.engine import Engine
 from tandem.errors import TandemError
@@ -42,7 +43,7 @@ async def await_arrivals(
     routes: Sequence[tuple[Rule, str]],
     key: str,
     ended: datetime,
-    told: AsyncIterator[dict[str, Any]],
+    told: AsyncIterator[Attempt],
     timeout: float,  # noqa: ASYNC109 -- what was heard until then is returned, not thrown away
 ) -> list[Arrival]:
     """Return for each route whether `key` arrived, waiting `timeout` seconds at most.
@@ -54,12 +55,12 @@ async def await_arrivals(
     arrived: dict[tuple[str, str], Arrival] = {}
     try:
         async with asyncio.timeout(timeout):
-            async for outcome in told:
-                route = (outcome["rule"], outcome["target"])
-                if outcome["key"] != key or route not in waiting or route in arrived:
+            async for attempt in told:
+                route = (attempt.rule, attempt.target)
+                if attempt.change.key != key or route not in waiting or route in arrived:
                     continue
                 if await _level(engine, waiting[route], route[1], key):
-                    took = (datetime.fromisoformat(outcome["at"]) - ended).total_seconds()
+                    took = (attempt.at - ended).total_seconds()
                     # The target can have it before the put's own answer has reached us.
                     arrived[route] = Arrival(*route, max(0.0, took), level=True)
                 if len(arrived) == len(waiting):

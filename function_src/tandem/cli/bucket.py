@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tandem.cli.stack import Refused, Stack
-from tandem.cli.terminal import Json, counted, document, say
+from tandem.cli.terminal import Json, ask, counted, document, say, warn
 from tandem.settings import Site
 
 EXAMPLES = (
@@ -55,7 +55,6 @@ def rm_bucket(
 
 def _confirm(place: Site) -> None:
     """Ask for the bucket's name; raises `Refused` if anything else is typed."""
-    say(f"This deletes the bucket {place.bucket} at {place.endpoint} and everything in it.")
-    typed = typer.prompt("Type the bucket's name to go on", default="", show_default=False)
-    if typed != place.bucket:
+    warn(f"This deletes the bucket {place.bucket} at {place.endpoint} and everything in it.")
+    if ask("Type the bucket's name to go on:") != place.bucket:
         raise Refused(f"{place.bucket} was not deleted: another name was typed")

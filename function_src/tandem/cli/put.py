@@ -102,10 +102,11 @@ def _content(
 def _routes(stack: Stack, site: str, key: str) -> list[tuple[Rule, str]]:
     """Return the rules and targets that carry a key of a site; warn if there are none."""
     routes = [
-        (rule, target)
+        (one, target)
         for rule in stack.settings.rules
-        if rule.source == site and rule.covers(key)
-        for target in rule.targets
+        for one in rule.directions
+        if one.source == site and one.covers(key)
+        for target in one.targets
     ]
     if not routes:
         warn(f"no rule carries {printable(key)} from {site}, so there is nothing to wait for")
@@ -125,10 +126,9 @@ async def _put(
     async with AsyncExitStack() as opened:
         stores = await opened.enter_async_context(stack.stores(site))
         if routes:
-            from tandem.cli.outcomes import outcomes  # noqa: PLC0415 -- it imports a NATS client
-
+            queue = await opened.enter_async_context(stack.queue())
             # Before the put: a worker may be quicker than we are.
-            heard = await opened.enter_async_context(outcomes(stack.settings.queue))
+            heard = await opened.enter_async_context(queue.outcomes())
             engine = await opened.enter_async_context(stack.engine(routes))
         started = time.monotonic()
         count = await upload(stores[site], key, source, content)

@@ -35,6 +35,12 @@ def warn(text: str, style: str | None = None) -> None:
     err.print(text, style=style)
 
 
+def ask(question: str) -> str:
+    """Ask on standard error, and return the line that is typed; nothing where nobody answers."""
+    err.print(question, end=" ")
+    return sys.stdin.readline().strip()
+
+
 def document(data: Any) -> None:
     """Print one JSON document to standard output."""
     sys.stdout.write(json.dumps(data, indent=2) + "\n")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from tandem.attempt import Attempt
 from tandem.change import Change
 from tandem.errors import ErrorClass
 
@@ -113,12 +115,23 @@ class Queue(Protocol):
         """Return what waits to be handled or is being handled."""
         ...
 
-    async def publish_outcome(self, body: bytes) -> None:
-        """Tell whoever listens, without durability, how a change ended."""
+    async def publish_outcome(self, attempt: Attempt) -> None:
+        """Tell whoever listens how an attempt ended, without durability and without waiting."""
         ...
 
-    def outcomes(self) -> AsyncIterator[bytes]:
-        """Yield what `publish_outcome` tells from now on, by whomever; some may go unheard."""
+    def outcomes(self) -> AbstractAsyncContextManager[AsyncIterator[Attempt]]:
+        """Give the attempts with an outcome that are told from now on, by whomever.
+
+        Some may go unheard.
+        """
+        ...
+
+    async def history(self, key: str) -> list[Attempt]:
+        """Return the last attempts at a key of whatever site, oldest first; some may be missing.
+
+        For each rule and target there are at most `tandem.settings.HISTORY` that had an outcome,
+        and as many that failed.
+        """
         ...
 
     async def close(self) -> None:

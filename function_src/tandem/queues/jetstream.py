@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Self
 
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import StreamInfo
-from nats.js.errors import APIError, NotFoundError
 
-from tandem.change import Change, encode, native
+from tandem.attempt import Attempt
+from tandem.change import Change, encode
 from tandem.errors import ErrorClass, Transient
 from tandem.queues.base import Backlog, Failure
+from tandem.queues.jetstream_delivery import JetStreamDelivery
+from tandem.queues.jetstream_failures import Failures
+from tandem.queues.jetstream_outcomes import Outcomes
 from tandem.queues.jetstream_pull import Puller
+from tandem.queues.jetstream_streams import Streams, lenient, said
 from tandem.settings import JetStream
 
 logger = logging.getLogger(__name__)
@@ -33,65 +33,10 @@ RECONNECT_SECONDS = 0.2
 PING_SECONDS = 5
 # The consumer's ack wait, in seconds, as `pulumi up` sets it.
 LEASE_SECONDS = 10.0
-REQUEST_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
-# The origin of events that come a second time, as `pulumi up` names it.
-DURABLE = "durable"
-# The subject's last word for failures of messages that were never understood.
-NO_RULE = "_"
-# JetStream's error code for a message that is not in the stream (JSNoMessageFoundErr).
-NO_MESSAGE = 10057
 # Changes sent before their acknowledgements are awaited.
 SENT_AT_ONCE = 256
-
-
-class JetStreamDelivery:
-    """One message from the stream of changes; see `tandem.queues.base.Delivery`."""
-
-    def __init__(self, message: Msg, unsettled: set[JetStreamDelivery]) -> None:
-        self._message = message
-        self._unsettled = unsettled
-        self.body = message.data
-        # tandem.<stack>.changes.<site>.<origin>
-        self.site, origin = message.subject.split(".")[-2:]
-        self.repeated = origin == DURABLE
-
-    @property
-    def attempt(self) -> int:
-        """Return how often the message has been delivered, this time included."""
-        return self._message.metadata.num_delivered
-
-    @property
-    def received(self) -> datetime:
-        """Return when the message came into the stream."""
-        return self._message.metadata.timestamp
-
-    async def done(self) -> None:
-        """Acknowledge; if that is lost the message comes again, which is harmless."""
-        self._unsettled.discard(self)
-        with _lenient("acknowledge"):
-            await self._message.ack()
-
-    async def retry(self, delay: float) -> None:
-        """Ask for another delivery after `delay` seconds."""
-        self._unsettled.discard(self)
-        with _lenient("ask for another delivery"):
-            await self._message.nak(delay=delay)
-
-    async def working(self) -> None:
-        """Hold the message for another lease."""
-        with _lenient("say that the work goes on"):
-            await self._message.in_progress()
-
-
-@contextlib.contextmanager
-def _lenient(what: str) -> Iterator[None]:
-    """Take note of a NATS that is away: what it does not hear, it delivers again."""
-    try:
-        yield
-    except (NatsError, OSError) as error:
-        logger.warning("could not %s: %s", what, _said(error))
 
 
 class JetStreamQueue:
@@ -102,7 +47,9 @@ class JetStreamQueue:
     def __init__(self, settings: JetStream, client: Client) -> None:
         self._settings = settings
         self._client = client
-        self._js = client.jetstream(timeout=REQUEST_SECONDS)
+        self._streams = Streams(client)
+        self._failures = Failures(settings, self._streams)
+        self._outcomes = Outcomes(settings, client, self._streams)
         self._puller = Puller(client, settings.changes, settings.consumer)
         self._unsettled: set[JetStreamDelivery] = set()
         self._trouble: Exception | None = None
@@ -132,7 +79,7 @@ class JetStreamQueue:
         except (NatsError, OSError, TimeoutError) as error:
             await client.close()
             why = queue._trouble or error
-            raise Transient(f"NATS at {settings.url} cannot be reached: {_said(why)}") from error
+            raise Transient(f"NATS at {settings.url} cannot be reached: {said(why)}") from error
         return queue
 
     async def receive(self) -> JetStreamDelivery:
@@ -150,79 +97,39 @@ class JetStreamQueue:
         Raises `Transient` if NATS did not confirm each one; some may have been stored.
         """
         for first in range(0, len(changes), SENT_AT_ONCE):
-            await asyncio.gather(
-                *(
-                    self._publish(self._settings.subject(change.site, "tandem"), encode(change))
-                    for change in changes[first : first + SENT_AT_ONCE]
-                )
-            )
+            some = changes[first : first + SENT_AT_ONCE]
+            await asyncio.gather(*(self._send(change) for change in some))
+
+    async def _send(self, change: Change) -> None:
+        await self._streams.publish(self._settings.subject(change.site, "tandem"), encode(change))
 
     async def fail(self, failure: Failure) -> None:
         """Store a failure in the error stream of its class.
 
         Raises `Transient` if NATS did not confirm it.
         """
-        subject = self._settings.error_subject(failure.error_class, failure.rule or NO_RULE)
-        await self._publish(subject, _dump(failure))
+        await self._failures.add(failure)
 
-    async def failures(self, error_class: ErrorClass | None = None) -> AsyncIterator[Failure]:
+    def failures(self, error_class: ErrorClass | None = None) -> AsyncIterator[Failure]:
         """Yield what lies in the error streams, oldest first within each class.
 
         Raises `Transient` if NATS does not answer.
         """
-        for one in ErrorClass if error_class is None else (error_class,):
-            stream, sequence = self._settings.errors(one), 0
-            # Not beyond what is there now: a redrive may fail again while this goes on.
-            last = (await self._info(stream)).state.last_seq
-            while sequence < last:
-                try:
-                    stored = await self._js.get_msg(
-                        stream, sequence + 1, subject=self._settings.error_subject(one), next=True
-                    )
-                except NotFoundError:
-                    break
-                except (NatsError, OSError) as error:
-                    raise Transient(
-                        f"the stream {stream} cannot be read: {_said(error)}"
-                    ) from error
-                sequence = stored.seq or last
-                yield _load(stored.data or b"", str(sequence))
+        return self._failures.all(error_class)
 
     async def drop(self, failure: Failure) -> None:
         """Remove a failure from its stream.
 
         Raises `Transient` if NATS does not answer.
         """
-        stream = self._settings.errors(failure.error_class)
-        try:
-            await self._js.delete_msg(stream, int(failure.id))
-        except APIError as error:
-            if error.err_code != NO_MESSAGE:
-                raise Transient(f"{failure.id} stays in {stream}: {_said(error)}") from error
-        except (NatsError, OSError) as error:
-            raise Transient(f"{failure.id} stays in {stream}: {_said(error)}") from error
+        await self._failures.drop(failure)
 
     async def failed(self) -> dict[str, dict[ErrorClass, int]]:
         """Return how many failures lie in the error streams, by rule and class.
 
         Raises `Transient` if NATS does not answer.
         """
-        found: dict[str, dict[ErrorClass, int]] = {}
-        for one in ErrorClass:
-            for subject, count in (await self._subjects(self._settings.errors(one))).items():
-                rule = subject.rpartition(".")[2]
-                found.setdefault("" if rule == NO_RULE else rule, {})[one] = count
-        return found
-
-    async def _subjects(self, stream: str) -> dict[str, int]:
-        """Return how many messages a stream holds under each subject."""
-        return (await self._info(stream)).state.subjects or {}
-
-    async def _info(self, stream: str) -> StreamInfo:
-        try:
-            return await self._js.stream_info(stream, subjects_filter=">")
-        except (NatsError, OSError) as error:
-            raise Transient(f"the stream {stream} cannot be asked: {_said(error)}") from error
+        return await self._failures.count()
 
     async def backlog(self) -> Backlog:
         """Return what waits or is being handled; acknowledged changes are gone from the stream.
@@ -230,37 +137,29 @@ class JetStreamQueue:
         Raises `Transient` if NATS does not answer.
         """
         found = Backlog({}, {})
-        for subject, count in (await self._subjects(self._settings.changes)).items():
+        for subject, count in (await self._streams.subjects(self._settings.changes)).items():
             site = subject.split(".")[-2]
             found.count[site] = found.count.get(site, 0) + count
-            oldest = await self._oldest(subject)
-            if oldest is not None:
-                found.oldest[site] = min(oldest, found.oldest.get(site, oldest))
+            first = await self._streams.next(self._settings.changes, subject)
+            # Where there is none it has been handled since the stream was asked.
+            if first and first.time:
+                found.oldest[site] = min(first.time, found.oldest.get(site, first.time))
         return found
 
-    async def _oldest(self, subject: str) -> datetime | None:
-        stream = self._settings.changes
-        try:
-            return (await self._js.get_msg(stream, seq=1, subject=subject, next=True)).time
-        except NotFoundError:
-            return None  # handled since the stream was asked
-        except (NatsError, OSError) as error:
-            raise Transient(f"the stream {stream} cannot be read: {_said(error)}") from error
+    async def publish_outcome(self, attempt: Attempt) -> None:
+        """Tell an attempt to whoever listens, and wait for nobody."""
+        await self._outcomes.tell(attempt)
 
-    async def publish_outcome(self, body: bytes) -> None:
-        """Tell an outcome to whoever listens on core NATS."""
-        with _lenient("tell an outcome"):
-            await self._client.publish(self._settings.outcomes, body)
+    def outcomes(self) -> AbstractAsyncContextManager[AsyncIterator[Attempt]]:
+        """Give the outcomes told from now on; what is told while NATS is away goes unheard."""
+        return self._outcomes.listening()
 
-    async def outcomes(self) -> AsyncIterator[bytes]:
-        """Yield the outcomes told from now on; what is told while NATS is away goes unheard."""
-        with _lenient("listen to outcomes"):
-            subscription = await self._client.subscribe(self._settings.outcomes)
-            try:
-                async for message in subscription.messages:
-                    yield message.data
-            finally:
-                await subscription.unsubscribe()
+    async def history(self, key: str) -> list[Attempt]:
+        """Return the last attempts at a key, oldest first.
+
+        Raises `Transient` if NATS does not answer.
+        """
+        return await self._outcomes.history(key)
 
     async def close(self) -> None:
         """Hand back what is not settled and close the connection, within a few seconds.
@@ -268,7 +167,7 @@ class JetStreamQueue:
         What NATS does not hear of that, it delivers again when the lease is over.
         """
         for part in (self._let_go, self._client.close):
-            with _lenient("close in order"), contextlib.suppress(TimeoutError):
+            with lenient("close in order"), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await part()
 
@@ -278,19 +177,11 @@ class JetStreamQueue:
             await delivery.retry(0)
         await self._client.flush()
 
-    async def _publish(self, subject: str, body: bytes) -> None:
-        try:
-            await self._js.publish(subject, body)
-        except (NatsError, OSError) as error:
-            raise Transient(
-                f"NATS did not confirm a message on {subject}: {_said(error)}"
-            ) from error
-
     async def _hear(self, error: Exception) -> None:
         # What NATS itself says tells more than the reset that comes after it.
         if self._trouble is None or isinstance(error, NatsError):
             self._trouble = error
-        logger.debug("NATS: %s", _said(error))
+        logger.debug("NATS: %s", said(error))
 
     async def _lost(self) -> None:
         if not self._client.is_closed:
@@ -299,29 +190,3 @@ class JetStreamQueue:
     async def _found(self) -> None:
         logger.info("NATS at %s is back", self._settings.url)
         await self._puller.renew()
-
-
-def _said(error: Exception) -> str:
-    return str(error) or repr(error)
-
-
-def _dump(failure: Failure) -> bytes:
-    told = asdict(failure)
-    told["change"] = encode(failure.change).decode() if failure.change else None
-    told["since"], told["at"] = failure.since.isoformat(), failure.at.isoformat()
-    return json.dumps(told).encode()
-
-
-def _load(body: bytes, sequence: str) -> Failure:
-    told = json.loads(body)
-    change = told["change"]
-    return Failure(
-        **{
-            **told,
-            "id": sequence,
-            "error_class": ErrorClass(told["error_class"]),
-            "change": native(change) if change else None,
-            "since": datetime.fromisoformat(told["since"]),
-            "at": datetime.fromisoformat(told["at"]),
-        }
-    )

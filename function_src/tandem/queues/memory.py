@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from tandem.attempt import Attempt
 from tandem.change import Change, encode
 from tandem.errors import ErrorClass
 from tandem.queues.base import Backlog, Failure
+from tandem.settings import HISTORY
 
 
 @dataclass(eq=False)
@@ -45,8 +49,8 @@ class MemoryQueue:
 
     def __init__(self, lease: float = 10.0) -> None:
         self.lease = lease
-        self.told: list[bytes] = []
-        self._listeners: list[asyncio.Queue[bytes]] = []
+        self.told: list[Attempt] = []
+        self._listeners: list[asyncio.Queue[Attempt]] = []
         self._messages: list[MemoryDelivery] = []
         self._failures: dict[str, Failure] = {}
         self._ids = itertools.count(1)
@@ -121,23 +125,40 @@ class MemoryQueue:
             backlog.oldest[message.site] = min(oldest, message.received)
         return backlog
 
-    async def publish_outcome(self, body: bytes) -> None:
-        """Remember an outcome, and tell it to whoever listens."""
-        self.told.append(body)
-        for listener in self._listeners:
-            listener.put_nowait(body)
+    async def publish_outcome(self, attempt: Attempt) -> None:
+        """Remember an attempt, and tell it to whoever listens if it had an outcome."""
+        self.told.append(attempt)
+        if attempt.outcome:
+            for listener in self._listeners:
+                listener.put_nowait(attempt)
 
-    async def outcomes(self) -> AsyncIterator[bytes]:
-        """Yield the outcomes told from now on."""
-        heard: asyncio.Queue[bytes] = asyncio.Queue()
+    @asynccontextmanager
+    async def outcomes(self) -> AsyncIterator[AsyncIterator[Attempt]]:
+        """Give the outcomes told from now on."""
+        heard: asyncio.Queue[Attempt] = asyncio.Queue()
         self._listeners.append(heard)
         try:
-            while True:
-                yield await heard.get()
+            yield _all(heard)
         finally:
             self._listeners.remove(heard)
+
+    async def history(self, key: str) -> list[Attempt]:
+        """Return the last attempts at a key, oldest first."""
+        counts: Counter[tuple[str, str, bool]] = Counter()
+        found = []
+        for attempt in reversed(self.told):
+            kind = (attempt.rule, attempt.target, attempt.outcome is None)
+            if attempt.change.key == key and counts[kind] < HISTORY:
+                counts[kind] += 1
+                found.append(attempt)
+        return found[::-1]
 
     async def close(self) -> None:
         """Hand back what was received and not settled."""
         for message in self._messages:
             message.due = 0.0
+
+
+async def _all(heard: asyncio.Queue[Attempt]) -> AsyncIterator[Attempt]:
+    while True:
+        yield await heard.get()
