@@ -77,6 +77,20 @@ def of_rules(rules: Mapping[int, Rule], sites: Collection[str] | None) -> Iterat
     yield from _loops(rules, edges)
 
 
+def of_versions(rules: Mapping[int, Rule], versioned: Mapping[str, bool]) -> Iterator[Mistake]:
+    """Find rules that go both ways between sites of which one keeps no versions.
+
+    `versioned` has the sites that can be told. Old versions say which side has seen what: without
+    them a deleted copy would come back, and a conflict be settled by clocks alone.
+    """
+    for index, rule in rules.items():
+        for site in (rule.source, *rule.targets):
+            if rule.two_way and not versioned.get(site, True):
+                state = f"is true, and the site {site} has no versioning"
+                fix = f"set sites.{site}.versioning to true, or go one way"
+                yield Mistake(("rules", index, "twoWay"), state, fix)
+
+
 def _same_names(rules: Mapping[int, Rule]) -> Iterator[Mistake]:
     first: dict[str, int] = {}
     for index, rule in rules.items():
@@ -88,6 +102,9 @@ def _same_names(rules: Mapping[int, Rule]) -> Iterator[Mistake]:
 
 def _own_faults(index: int, rule: Rule, sites: Collection[str] | None) -> Iterator[Mistake]:
     named: list[tuple[Path, str]] = [(("rules", index, "source"), rule.source)]
+    if rule.two_way and len(rule.targets) > 1:
+        state = f"is true, and the rule has {len(rule.targets)} targets"
+        yield Mistake(("rules", index, "twoWay"), state, "name one target, and no more")
     for position, target in enumerate(rule.targets):
         path: Path = ("rules", index, "targets", position)
         if target in rule.targets[:position]:
@@ -104,10 +121,11 @@ def _own_faults(index: int, rule: Rule, sites: Collection[str] | None) -> Iterat
 def _edges(rules: Mapping[int, Rule]) -> list[_Edge]:
     """List where keys may flow, leaving out what `_own_faults` refuses."""
     return [
-        _Edge(index, position, rule.source, target)
+        _Edge(index, position, direction.source, target)
         for index, rule in rules.items()
-        for position, target in enumerate(rule.targets)
-        if target != rule.source and target not in rule.targets[:position]
+        for direction in rule.directions
+        for position, target in enumerate(direction.targets)
+        if target != direction.source and target not in direction.targets[:position]
     ]
 
 
@@ -134,7 +152,8 @@ def _loops(rules: Mapping[int, Rule], edges: Sequence[_Edge]) -> Iterator[Mistak
         taken = [edge for edge in edges if rules[edge.rule].covers(prefix + suffix)]
         for loop in _closed(taken):
             closing = loop[-1]
-            if closing in told:
+            there_and_back = len({edge.rule for edge in loop}) == 1
+            if closing in told or there_and_back:
                 continue
             told.add(closing)
             keys = _common_keys([rules[edge.rule] for edge in loop])

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from stacks import conflicts, names
 from stacks.mistakes import FIX, Mistake, explain, shown
 from tandem.rule import Deletes, Ownership, Parts, Rule
+from tandem.settings import Reconcile, seconds
 
 _Items = TypeVar("_Items", tuple[Any, ...], dict[str, Any])
 _Sound = TypeVar("_Sound", bound="_Section")
@@ -28,9 +29,14 @@ AFFIX_BYTES = 512
 MOST_WORKERS, MOST_SLOTS = 64, 256
 FIRST_PORT, LAST_PORT = 1024, 65535
 
+# How often a reconcile may begin, in seconds: each lists every bucket from end to end.
+SHORTEST, LONGEST = 10.0, 30 * 86400.0
+OFF = "off"
+
 # A description completes the sentence "use …" of a message.
 _BOOLEAN = "true or false"
 _TEXT = f"a text of at most {AFFIX_BYTES} bytes"
+_INTERVAL = "a time from 10s to 30d, such as 90s, 10m or 1h, or off"
 _PORT = f"a whole number from {FIRST_PORT} to {LAST_PORT}"
 
 
@@ -58,6 +64,14 @@ def _affix_fault(text: str) -> str | None:
     return f"use at most {AFFIX_BYTES} bytes, not {size}" if size > AFFIX_BYTES else None
 
 
+def _interval_fault(text: str) -> str | None:
+    try:
+        sound = text == OFF or SHORTEST <= seconds(text) <= LONGEST
+    except ValueError:
+        sound = False
+    return None if sound else f"use {_INTERVAL}"
+
+
 def _some(items: _Items) -> _Items:
     if not items:
         raise PydanticCustomError("empty", "empty")
@@ -67,6 +81,12 @@ def _some(items: _Items) -> _Items:
 _Name = Annotated[str, _judged_by(names.plain_fault)]
 _Bucket = Annotated[str, _judged_by(names.bucket_fault)]
 _Affix = Annotated[str, _judged_by(_affix_fault), Field(description=_TEXT)]
+_Interval = Annotated[
+    str,
+    _judged_by(_interval_fault),
+    # YAML's `off` is a text here, but not everywhere.
+    BeforeValidator(lambda told: OFF if told == 0 else told),
+]
 _Site = Annotated[str, Field(description="the name of a site")]
 _Port = Annotated[int | None, Field(ge=FIRST_PORT, le=LAST_PORT, description=_PORT)]
 
@@ -101,6 +121,14 @@ class RuleSettings(_Section):
     ownership: Ownership = Field(default="tandem", description="tandem or all")
     parts: Parts = Field(default="auto", description="auto or source")
     tags: bool = Field(default=True, description=_BOOLEAN)
+    two_way: bool = Field(default=False, description=_BOOLEAN)
+    metadata: bool = Field(default=True, description=_BOOLEAN)
+    storage_class: Annotated[str | None, Field(pattern=r"^[A-Z_]{1,40}$")] = Field(
+        default=None, description="a storage class that the target knows, such as STANDARD_IA"
+    )
+    deletes_per_hour: int | None = Field(
+        default=None, ge=0, le=10**9, description="a whole number, 0 or more"
+    )
 
     def to_rule(self) -> Rule:
         """Return the rule as the replicator knows it."""
@@ -130,6 +158,17 @@ class LocalSettings(_Section):
     ports: LocalPorts = LocalPorts()
 
 
+class ReconcileSettings(_Section):
+    """Say how often the service reconciles, and whether it doubts equal ETags."""
+
+    every: _Interval = Field(default="1h", description=_INTERVAL)
+    thorough: bool = Field(default=False, description=_BOOLEAN)
+
+    def to_reconcile(self) -> Reconcile:
+        """Return the same as the replicator knows it."""
+        return Reconcile(0.0 if self.every == OFF else seconds(self.every), self.thorough)
+
+
 class Configuration(_Section):
     """Hold what a stack's file says."""
 
@@ -141,6 +180,7 @@ class Configuration(_Section):
     rules: Annotated[tuple[RuleSettings, ...], AfterValidator(_some)] = Field(
         description="a list of rules, as in stacks/Pulumi.local.yaml"
     )
+    reconcile: ReconcileSettings = ReconcileSettings()
     local: LocalSettings = LocalSettings()
 
 
@@ -218,11 +258,10 @@ def _name_buckets(document: dict[str, Any], stack: str) -> None:
 def _conflicts(document: Mapping[str, Any]) -> Iterator[Mistake]:
     """Hold side by side whatever is sound in itself, so that one mistake hides no other."""
     sites, rules = document.get("sites"), document.get("rules")
-    places = {
-        name: (site.server, site.bucket_name)
-        for name, raw in _mapping(sites).items()
-        if (site := _sound(SiteSettings, raw))
+    known = {
+        name: site for name, raw in _mapping(sites).items() if (site := _sound(SiteSettings, raw))
     }
+    places = {name: (site.server, site.bucket_name) for name, site in known.items()}
     yield from conflicts.of_sites(places)
     listed = rules if isinstance(rules, list) else []
     sound = {
@@ -231,6 +270,8 @@ def _conflicts(document: Mapping[str, Any]) -> Iterator[Mistake]:
         if (rule := _sound(RuleSettings, raw))
     }
     yield from conflicts.of_rules(sound, list(sites) if isinstance(sites, dict) else None)
+    versioned = {name: site.versioning for name, site in known.items()}
+    yield from conflicts.of_versions(sound, versioned)
     if ports := _sound(LocalPorts, _mapping(document.get("local")).get("ports")):
         given = ports.model_dump(by_alias=True, exclude_none=True)
         yield from conflicts.of_ports(given)

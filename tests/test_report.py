@@ -15,6 +15,7 @@ from tandem.errors import Denied, ErrorClass
 from tandem.queues.base import Failure
 from tandem.reconcile import Finding
 from tandem.rule import Rule
+from tandem.sample import Reading
 from tandem.stores.base import Entry
 
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
@@ -111,6 +112,7 @@ def test_a_tally_counts_what_a_sync_did():
         found(Action.RETAG),
         found(),
         found(foreign=True),
+        found(reading=Reading(9, "a" * 64, "b" * 64)),
         found(decision=None, error=Denied("no")),
     ):
         tally.add(one)
@@ -118,16 +120,73 @@ def test_a_tally_counts_what_a_sync_did():
         "rule": "documents",
         "source": "source",
         "target": "target",
-        "keys": 7,
+        "keys": 8,
         "copy": 2,
         "retag": 1,
         "delete": 1,
-        "skip": 2,
+        "skip": 3,
         "foreign": 1,
         "failed": 1,
         "bytes": 15,
+        "sampled": 1,
+        "read": 9,
+        "corrupt": 1,
     }
-    assert tally.differ == 4
+    assert tally.differ == 5
+
+
+def test_a_corrupt_object_is_told_with_both_digests():
+    corrupt = found(reading=Reading(9, "a" * 64, "b" * 64))
+    assert report.what(corrupt) == "corrupt"
+    assert report.why(corrupt) == (
+        "its bytes differ: SHA-256 aaaaaaaaaaaa… at the source, bbbbbbbbbbbb… at the target"
+    )
+
+
+ROUND = {"began": AT.isoformat(), "ended": AT.isoformat(), "seconds": 12.0, "error": None}
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"every": None, "due": None, "current": None, "last": None}, "reconcile: off"),
+        (
+            {"every": 60, "due": "2026-11-21T08:41:00+00:00", "current": None, "last": None},
+            "reconcile: none yet; next in 1 min 0 s",
+        ),
+        (
+            {"every": 60, "due": AT.isoformat(), "current": {"keys": 1000}, "last": None},
+            "reconcile: none yet; under way, 1,000 keys so far",
+        ),
+        (
+            {
+                "every": 60,
+                "due": "2026-11-21T09:40:00+00:00",
+                "current": None,
+                "last": {**ROUND, "keys": 2000, "changes": 3},
+            },
+            (
+                "reconcile: 2,000 keys compared in 12.0 s, 3 changes emitted, 10 min 0 s ago; "
+                "next in 1 h 0 min"
+            ),
+        ),
+        (
+            {
+                "every": 60,
+                "due": "2026-11-21T08:41:00+00:00",
+                "current": None,
+                "last": {**ROUND, "keys": 0, "changes": 0, "error": "list a: 403"},
+            },
+            "reconcile: stopped 10 min 0 s ago (list a: 403); next in 1 min 0 s",
+        ),
+        (
+            {"every": 60, "due": AT.isoformat(), "current": None, "last": None},
+            "reconcile: none yet; due now",
+        ),
+    ],
+)
+def test_the_reconcile_that_comes_by_itself_is_told_in_a_line(told: dict[str, object], line: str):
+    assert report.reconcile_line(told, AT + timedelta(minutes=10)) == line
 
 
 def test_a_finding_says_what_and_why():

@@ -171,4 +171,19 @@ VERSITYGW = Tool(
     remedy="put Versity's S3 gateway 1.8.0 or later, named versitygw, on PATH",
 )
 
-TOOLS = {tool.name: tool for tool in (GO, PULUMI, MINIO, MC, VERSITYGW)}
+RCLONE = Tool(
+    name="rclone",
+    version="1.76.0",
+    probe=("version",),
+    says=r"^rclone v(\d+\.\d+\.\d+)",
+    minimum=(1, 70, 0),
+    ways=(
+        GoBuild(
+            modules=(GoModule("github.com/rclone/rclone", "v1.76.0"),),
+            usually="2 to 4 minutes",
+        ),
+    ),
+    remedy="put rclone 1.70 or later on PATH: only bench/reconcile.py needs it",
+)
+
+TOOLS = {tool.name: tool for tool in (GO, PULUMI, MINIO, MC, VERSITYGW, RCLONE)}

@@ -8,7 +8,7 @@ import uvicorn
 
 from service.app import create
 from service.logs import configure
-from tandem.settings import load
+from tandem.settings import find, load
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     arguments = parser.parse_args()
     configure()
     uvicorn.run(
-        create(load()),
+        create(load(), find().parent),
         host="127.0.0.1",
         port=arguments.port,
         loop="uvloop",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
-from service.metrics import exposition
+from service.metrics import Reconciled, exposition
+from service.schedule import Schedule
 from service.status import Status
 from tandem.errors import TandemError
 from tandem.queues.jetstream import JetStreamQueue
@@ -22,21 +24,25 @@ UNAVAILABLE = 503
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def create(settings: Settings) -> FastAPI:
-    """Return the application for a stack; it connects when it starts."""
+def create(settings: Settings, folder: Path) -> FastAPI:
+    """Return the application for a stack, whose folder is given; it connects when it starts."""
     status: Status
+    schedule: Schedule
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        nonlocal status
+        nonlocal status, schedule
         stores = {name: S3Store.connect(site) for name, site in settings.sites.items()}
         queue = await JetStreamQueue.connect(settings.queue)
         status = Status(settings, queue, stores)
-        watching = asyncio.create_task(status.watch())
+        schedule = Schedule(settings, queue, stores, folder)
+        tasks = [asyncio.create_task(work) for work in (status.watch(), schedule.run())]
         try:
             yield
         finally:
-            watching.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await queue.close()
             await asyncio.gather(*(store.close() for store in stores.values()))
 
@@ -52,13 +58,15 @@ def create(settings: Settings) -> FastAPI:
     @app.get("/metrics")
     async def metrics() -> Response:
         """Give the figures of all workers in Prometheus' text format."""
-        return Response(exposition(await status.waiting()), media_type=PROMETHEUS)
+        reconciled = Reconciled(schedule.to_json()["last"])
+        return Response(exposition(await status.waiting(), reconciled), media_type=PROMETHEUS)
 
     @app.get("/v1/status", responses={UNAVAILABLE: {"description": "The queue is away."}})
     async def v1_status() -> Any:
-        """Tell for each rule its lag, backlog, oldest change and failures."""
+        """Tell for each rule its lag, backlog, oldest change and failures; and of the reconcile."""
         try:
-            return {"stack": settings.stack, "rules": await status.rules()}
+            rules = await status.rules()
+            return {"stack": settings.stack, "rules": rules, "reconcile": schedule.to_json()}
         except TandemError as error:
             return JSONResponse({"detail": str(error)}, status_code=UNAVAILABLE)
 

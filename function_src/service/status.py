@@ -64,8 +64,11 @@ class Status:
                     "p50": quantile(lag.get(rule.name, {}), 0.5),
                     "p99": quantile(lag.get(rule.name, {}), 0.99),
                 },
-                "backlog": waiting[0].get(rule.source, 0),
-                "oldest": waiting[1].get(rule.source),
+                "backlog": sum(waiting[0].get(way.source, 0) for way in rule.directions),
+                "oldest": max(
+                    (waiting[1][way.source] for way in rule.directions if way.source in waiting[1]),
+                    default=None,
+                ),
                 "failed": {name.value: n for name, n in failed.get(rule.name, {}).items()},
             }
             for rule in self._settings.rules

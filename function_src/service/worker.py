@@ -33,13 +33,13 @@ async def work(settings: Settings, name: str, slots: int) -> None:
         PrometheusMetrics(name) if os.environ.get(DIRECTORY_VARIABLE) else NoMetrics()
     )
     engine = Engine(stores, settings.rules)
-    worker = Worker(queue, engine, settings.sites, metrics, slots)
+    worker = Worker(queue, engine, settings.sites, metrics, slots, name)
     loop = asyncio.get_running_loop()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, worker.stop)
-    targets = sorted({target for rule in settings.rules for target in rule.targets})
-    unknown = await ask(stores, targets, settings.rules)
-    asking = asyncio.create_task(ask_again(stores, unknown, settings.rules))
+    targets = sorted({target for rule in engine.rules for target in rule.targets})
+    unknown = await ask(stores, targets, engine.rules)
+    asking = asyncio.create_task(ask_again(stores, unknown, engine.rules))
     # What is loaded by now stays: without it in view, collections are short, and so are pauses.
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Comparing whole buckets: a merge-join of two sorted listings, in constant memory.
+"""Comparing whole buckets, key by key along their listings, in constant memory.
 
 A listing only says where to look. What is done about a key, a delete above all, is decided by
 the engine, from what both sides say about that one key when it is asked.
@@ -7,45 +7,24 @@ the engine, from what both sides say about that one key when it is asked.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
-from tandem.change import Change
 from tandem.concurrency import together
 from tandem.decision import Action, Decision
 from tandem.engine import Engine
-from tandem.errors import Invalid, TandemError, Throttled
+from tandem.errors import TandemError
+from tandem.listings import Pair, hint, walk
+from tandem.retrying import insist
 from tandem.rule import Rule
-from tandem.stores.base import Entry, ObjectStore
-
-T = TypeVar("T")
+from tandem.sample import Reading, Sample
 
 # How many keys are looked at or copied at once.
 IN_FLIGHT = 32
-# How often one request is tried where trying again can help, and the first pause in seconds.
-ATTEMPTS = 5
-PAUSE = 0.2
 # The reasons of a skip that say that both sides agree.
 AGREED = frozenset({"equal", "equal by its listing", "on neither side"})
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Hold what two listings say of one key; at least one of them has it."""
-
-    key: str
-    source: Entry | None
-    target: Entry | None
-
-    @property
-    def looks_equal(self) -> bool:
-        """Return whether size and ETag agree; headers, metadata and tags may still differ."""
-        here, there = self.source, self.target
-        return bool(here and there and (here.size, here.etag) == (there.size, there.etag))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +32,8 @@ class Finding:
     """Say what was found, or done, about one key at one target.
 
     `decision` is None if `error` kept it from being made. `size` is the bytes that were copied.
-    `foreign` marks a key that only the target has and that the rule leaves alone.
+    `foreign` marks a key that only the target has and that the rule leaves alone. `reading` holds
+    what reading the bytes of both sides showed, of a key that a sample picked.
     """
 
     rule: str
@@ -64,70 +44,18 @@ class Finding:
     error: TandemError | None = None
     size: int = 0
     foreign: bool = False
+    reading: Reading | None = None
+
+    @property
+    def corrupt(self) -> bool:
+        """Return whether the bytes differ, though all that is told of them agrees."""
+        return self.reading is not None and self.reading.differs
 
     @property
     def differs(self) -> bool:
         """Return whether something is, or was, to be done about the key."""
-        return self.decision is not None and self.decision.action is not Action.SKIP
-
-
-async def pairs(
-    source: AsyncIterator[Entry],
-    target: AsyncIterator[Entry],
-    covers: Callable[[str], bool] = lambda _: True,
-) -> AsyncGenerator[Pair, None]:
-    """Yield each covered key of two sorted listings once, in the order of its UTF-8 bytes.
-
-    Python compares strings by code point, which is the order of their UTF-8 bytes. Raises
-    `Invalid` if a listing is not sorted, and whatever a listing raises.
-    """
-    left, right = _sorted(source, "source"), _sorted(target, "target")
-    here, there = await anext(left, None), await anext(right, None)
-    while here or there:
-        key = min(entry.key for entry in (here, there) if entry)
-        pair = Pair(
-            key,
-            here if here and here.key == key else None,
-            there if there and there.key == key else None,
-        )
-        if pair.source:
-            here = await anext(left, None)
-        if pair.target:
-            there = await anext(right, None)
-        if covers(key):
-            yield pair
-
-
-async def _sorted(listing: AsyncIterator[Entry], side: str) -> AsyncGenerator[Entry, None]:
-    last: str | None = None
-    async for entry in listing:
-        if last is not None and entry.key <= last:
-            raise Invalid(
-                f"the {side} lists {entry.key!r} after {last!r}: "
-                "a listing that is not in the order of its keys' UTF-8 bytes cannot be compared"
-            )
-        last = entry.key
-        yield entry
-
-
-async def listing(
-    store: ObjectStore, prefix: str = "", start_after: str = ""
-) -> AsyncGenerator[Entry, None]:
-    """Yield the current objects of a store, taking the listing up again where it broke off.
-
-    Raises the TandemError that trying again did not mend.
-    """
-    attempt = 0
-    while True:
-        try:
-            async for entry in store.list(prefix, start_after):
-                start_after, attempt = entry.key, 0
-                yield entry
-        except TandemError as error:
-            attempt += 1
-            await _pause(error, attempt)
-        else:
-            return
+        acts = self.decision is not None and self.decision.action is not Action.SKIP
+        return acts or self.corrupt
 
 
 async def examine(
@@ -136,39 +64,63 @@ async def examine(
     target: str,
     *,
     thorough: bool = True,
+    sample: Sample | None = None,
     start_after: str = "",
     in_flight: int = IN_FLIGHT,
 ) -> AsyncGenerator[Finding, None]:
     """Yield in the order of keys what `sync` would do about each one, and do nothing.
 
     `thorough` asks both sides about every key; otherwise pairs that look equal by their
-    listings are believed. At most `in_flight` keys are held at once. Raises what a listing raises.
+    listings are believed. Of the keys that are equal, those that `sample` picks are read on both
+    sides. At most `in_flight` keys are held at once. Raises what a listing raises.
     """
+    window: deque[Finding | asyncio.Task[Finding]] = deque()
 
-    async def explain(pair: Pair) -> Finding:
-        if pair.looks_equal and not thorough:
-            return _believed(rule, target, pair)
-        try:
-            decision = await insist(lambda: engine.explain(rule, target, pair.key))
-        except TandemError as error:
-            return Finding(rule.name, rule.source, target, pair.key, None, error)
-        return _found(rule, target, pair, decision)
+    async def first() -> Finding:
+        found = window[0] if isinstance(window[0], Finding) else await window[0]
+        window.popleft()
+        return found
 
-    window: deque[asyncio.Task[Finding]] = deque()
     try:
-        async with aclosing(_walk(engine, rule, target, start_after)) as walk:
-            async for pair in walk:
-                window.append(asyncio.create_task(explain(pair)))
-                if len(window) >= in_flight:
-                    yield await window[0]
-                    window.popleft()
+        async with aclosing(walk(engine.stores, rule, target, start_after=start_after)) as pairs:
+            async for pair in pairs:
+                picked = sample if sample and sample.picks(pair.key) else None
+                if pair.looks_equal and not thorough and not picked:
+                    window.append(_believed(rule, target, pair))
+                else:
+                    work = _explain(engine, rule, target, pair, picked)
+                    window.append(asyncio.create_task(work))
+                # What is settled goes on at once.
+                while window and (isinstance(window[0], Finding) or len(window) >= in_flight):
+                    yield await first()
             while window:
-                yield await window[0]
-                window.popleft()
+                yield await first()
     finally:
-        for task in window:
+        tasks = [one for one in window if isinstance(one, asyncio.Task)]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*window, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _explain(
+    engine: Engine, rule: Rule, target: str, pair: Pair, sample: Sample | None
+) -> Finding:
+    """Return what `sync` would do about a key; where that is nothing, read it if `sample` is given.
+
+    What is put or deleted meanwhile is a conflict, upon which both sides are asked again.
+    """
+    stores, key = (engine.stores[rule.source], engine.stores[target]), pair.key
+
+    async def attempt() -> tuple[Decision, Reading | None]:
+        decision = await engine.explain(rule, target, key)
+        equal = decision.action is Action.SKIP and pair.source and pair.target
+        return decision, await sample.read(*stores, key) if sample and equal else None
+
+    try:
+        decision, reading = await insist(attempt)
+    except TandemError as error:
+        return Finding(rule.name, rule.source, target, key, None, error)
+    return replace(_found(rule, target, pair, decision), reading=reading)
 
 
 async def sync(
@@ -190,54 +142,29 @@ async def sync(
     place = _Place(start_after)
     turn = asyncio.Lock()
 
-    async def work(walk: AsyncGenerator[Pair, None]) -> None:
-        while True:
-            async with turn:
-                pair = await anext(walk, None)
-                if pair is None:
-                    return
+    def settle(finding: Finding) -> None:
+        place.end(finding.key, done=finding.error is None)
+        told(finding, place.after)
+
+    async def next_to_do(pairs: AsyncGenerator[Pair, None]) -> Pair | None:
+        async with turn:
+            async for pair in pairs:
                 place.begin(pair.key)
-            if pair.looks_equal and not thorough:
-                finding = _believed(rule, target, pair)
-            else:
-                finding = await _converge(engine, rule, target, pair)
-            place.end(pair.key, done=finding.error is None)
-            told(finding, place.after)
+                if thorough or not pair.looks_equal:
+                    return pair
+                settle(_believed(rule, target, pair))
+        return None
 
-    async with aclosing(_walk(engine, rule, target, start_after)) as walk:
-        await together(*(work(walk) for _ in range(in_flight)))
+    async def work(pairs: AsyncGenerator[Pair, None]) -> None:
+        while pair := await next_to_do(pairs):
+            settle(await _converge(engine, rule, target, pair))
 
-
-async def insist(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Return what `attempt` returns, trying a few times where trying again can help."""
-    number = 0
-    while True:
-        try:
-            return await attempt()
-        except TandemError as error:
-            number += 1
-            await _pause(error, number)
-
-
-async def _pause(error: TandemError, attempt: int) -> None:
-    """Wait before the next attempt, or raise `error` if there is none."""
-    if not error.retryable or attempt >= ATTEMPTS:
-        raise error
-    asked = error.retry_after if isinstance(error, Throttled) else None
-    jitter = random.uniform(0.5, 1.5)  # noqa: S311 -- to spread load, not to keep a secret
-    await asyncio.sleep(max(asked or 0.0, PAUSE * 2 ** (attempt - 1) * jitter))
-
-
-def _walk(engine: Engine, rule: Rule, target: str, start_after: str) -> AsyncGenerator[Pair, None]:
-    return pairs(
-        listing(engine.stores[rule.source], rule.prefix, start_after),
-        listing(engine.stores[target], rule.prefix, start_after),
-        rule.covers,
-    )
+    async with aclosing(walk(engine.stores, rule, target, start_after=start_after)) as pairs:
+        await together(*(work(pairs) for _ in range(in_flight)))
 
 
 async def _converge(engine: Engine, rule: Rule, target: str, pair: Pair) -> Finding:
-    change = _hint(rule, target, pair)
+    change = hint(rule, target, pair)
     try:
         outcome = await insist(lambda: engine.converge(rule, target, change))
         decision, size = outcome.decision, outcome.size
@@ -248,16 +175,6 @@ async def _converge(engine: Engine, rule: Rule, target: str, pair: Pair) -> Find
     except TandemError as error:
         return Finding(rule.name, rule.source, target, pair.key, None, error)
     return _found(rule, target, pair, decision, size)
-
-
-def _hint(rule: Rule, target: str, pair: Pair) -> Change:
-    """Return the change of a pair; a size invites the engine to read before it compares."""
-    here, there = pair.source, pair.target
-    if here is None or (there is not None and here.size == there.size):
-        return Change(rule.source, pair.key, rule=rule.name, target=target)
-    return Change(
-        rule.source, pair.key, etag=here.etag, size=here.size, rule=rule.name, target=target
-    )
 
 
 def _believed(rule: Rule, target: str, pair: Pair) -> Finding:

@@ -5,17 +5,17 @@ The dicts are what the command prints with `--json`; keys in them are exact.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tandem.errors import ErrorClass
 from tandem.queues.base import Failure
 from tandem.reconcile import Finding
 from tandem.rule import Rule
+from tandem.settings import seconds
 from tandem.stores.base import Entry
 
 # What to do about each class of error, in one sentence.
@@ -31,7 +31,6 @@ ADVICE: Mapping[ErrorClass, str] = {
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 KIB = 1024
-_UNITS = {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}
 
 
 def duration(seconds: float) -> str:
@@ -48,15 +47,17 @@ def duration(seconds: float) -> str:
     return f"{whole // DAY} d {whole % DAY // HOUR} h"
 
 
+def moment(at: datetime) -> str:
+    """Return a time to the second in UTC, such as `2026-11-21 08:30:00Z`."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
 def parse_duration(text: str) -> timedelta:
     """Return the duration that a text such as `90s`, `10m`, `2h` or `1d` means.
 
     Raises ValueError, saying what is understood.
     """
-    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])", text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is no duration: write a number and s, m, h or d, such as 10m")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    return timedelta(seconds=seconds(text))
 
 
 def size(count: float) -> str:
@@ -95,6 +96,9 @@ class Tally:
     foreign: int = 0
     failed: int = 0
     bytes: int = 0
+    sampled: int = 0
+    read: int = 0
+    corrupt: int = 0
 
     @classmethod
     def of(cls, rule: Rule, target: str) -> Tally:
@@ -106,6 +110,10 @@ class Tally:
         self.failed += finding.error is not None
         self.foreign += finding.foreign
         self.bytes += finding.size
+        self.corrupt += finding.corrupt
+        if finding.reading:
+            self.sampled += 1
+            self.read += finding.reading.size
         if finding.decision:
             self.actions[finding.decision.action] += 1
 
@@ -117,10 +125,10 @@ class Tally:
     @property
     def differ(self) -> int:
         """Return for how many keys something is, or was, to be done."""
-        return self.actions.total() - self.actions["skip"]
+        return self.actions.total() - self.actions["skip"] + self.corrupt
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts as JSON knows them; `bytes` were copied."""
+        """Return the counts as JSON knows them; `bytes` were copied, `read` on each side."""
         return {
             "rule": self.rule,
             "source": self.source,
@@ -130,11 +138,14 @@ class Tally:
             "foreign": self.foreign,
             "failed": self.failed,
             "bytes": self.bytes,
+            "sampled": self.sampled,
+            "read": self.read,
+            "corrupt": self.corrupt,
         }
 
 
 def finding(found: Finding) -> dict[str, Any]:
-    """Return a finding as JSON knows it: `what` is an action, `foreign` or `failed`."""
+    """Return a finding as JSON knows it: `what` is an action, or a word of `what`."""
     return {
         "rule": found.rule,
         "source": found.source,
@@ -146,9 +157,11 @@ def finding(found: Finding) -> dict[str, Any]:
 
 
 def what(found: Finding) -> str:
-    """Return in one word what a finding says."""
+    """Return in one word what a finding says: an action, `failed`, `corrupt` or `foreign`."""
     if found.decision is None:
         return "failed"
+    if found.corrupt:
+        return "corrupt"
     return "foreign" if found.foreign else found.decision.action.value
 
 
@@ -156,6 +169,8 @@ def why(found: Finding) -> str:
     """Return the reason of a finding; of a failure with its class."""
     if found.error:
         return f"{found.error.error_class}: {found.error}"
+    if found.reading and found.corrupt:
+        return found.reading.told
     return found.decision.reason if found.decision else ""
 
 
@@ -207,6 +222,30 @@ def status_row(rule: Mapping[str, Any]) -> tuple[str, ...]:
         _or_dash(rule["oldest"]),
         failed or "none",
     )
+
+
+def reconcile_line(told: Mapping[str, Any], now: datetime) -> str:
+    """Return in one line how the service's reconcile stands; `told` is its word in the status."""
+    if not told["every"]:
+        return "reconcile: off"
+    if current := told["current"]:
+        begun = f"under way, {current['keys']:,} keys so far"
+    else:
+        begun = f"next in {_from(now, told['due'])}" if told["due"] > now.isoformat() else "due now"
+    last = told["last"]
+    if not last:
+        return f"reconcile: none yet; {begun}"
+    when = f"{_from(datetime.fromisoformat(last['ended']), now.isoformat())} ago"
+    if last["error"]:
+        return f"reconcile: stopped {when} ({printable(last['error'])}); {begun}"
+    return (
+        f"reconcile: {last['keys']:,} keys compared in {duration(last['seconds'])}, "
+        f"{last['changes']:,} changes emitted, {when}; {begun}"
+    )
+
+
+def _from(earlier: datetime, later: str) -> str:
+    return duration(max(0.0, round((datetime.fromisoformat(later) - earlier).total_seconds())))
 
 
 def _or_dash(seconds: float | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,10 @@ from tandem.rule import Rule
 
 ENVIRONMENT_VARIABLE = "TANDEM_SETTINGS"
 FILE_NAME = "tandem.json"
+# The units of time in settings and on the command line, in seconds.
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# How many outcomes of a key are remembered for each rule and target, and how many failed attempts.
+HISTORY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,8 @@ class JetStream:
     """Name the streams of one stack on a NATS server.
 
     Changes arrive under `<subject>.<site>.<origin>` in the stream `changes`; failures lie under
-    `<stream>-<class>` in a stream for each error class; outcomes are told on `<subject>` of core
-    NATS, undurably.
+    `<stream>-<class>` in a stream for each error class; outcomes are told on core NATS, undurably,
+    and the stream `outcomes` keeps the last HISTORY of each subject.
     """
 
     url: str
@@ -70,8 +75,28 @@ class JetStream:
 
     @property
     def outcomes(self) -> str:
-        """Return the subject on which outcomes are told."""
-        return f"tandem.{self.stack}.outcomes"
+        """Return the name of the stream of outcomes."""
+        return f"{self.stack}-outcomes"
+
+    def outcome_subject(
+        self, rule: str = "*", target: str = "*", key: str = "*", ending: str = "*"
+    ) -> str:
+        """Return the subject of attempts that ended so; by default, of any.
+
+        `key` is a hash of the key, `ending` is `ended` or `failed`.
+        """
+        return f"tandem.{self.stack}.outcomes.{rule}.{target}.{key}.{ending}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile:
+    """Say how often, in seconds, the service reconciles; 0 is never.
+
+    `thorough` doubts pairs too whose size and ETag agree.
+    """
+
+    every: float = 3600.0
+    thorough: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +108,7 @@ class Settings:
     rules: tuple[Rule, ...]
     queue: JetStream
     service_url: str = ""
+    reconcile: Reconcile = Reconcile()
 
     def dump(self) -> str:
         """Return the settings as the JSON text that `parse` reads."""
@@ -104,10 +130,22 @@ class Settings:
                 ),
                 queue=JetStream(**raw["queue"]),
                 service_url=raw["service_url"],
+                reconcile=Reconcile(**raw.get("reconcile", {})),
             )
         except (KeyError, TypeError, AttributeError) as error:
             message = f"these are not a stack's settings: {error!r}"
             raise ValueError(message) from error
+
+
+def seconds(text: str) -> float:
+    """Return how many seconds a text such as `90s`, `10m`, `2h` or `1d` means.
+
+    Raises ValueError, saying what is understood.
+    """
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no duration: write a number and s, m, h or d, such as 10m")
+    return float(match[1]) * UNITS[match[2]]
 
 
 def find(stack: str | None = None, start: Path | None = None) -> Path:

@@ -17,13 +17,15 @@ from stacks.local.notification import BucketNotification
 from stacks.local.paths import home
 from stacks.local.port import FreePort
 from stacks.local.replicator import Replicator
-from stacks.local.stream import Stream
+from stacks.local.stream import Bounds, Stream
 from stacks.local.versioning import BucketVersioning
 from stacks.settings import StackSettings
 from tandem.errors import ErrorClass
-from tandem.settings import JetStream, Settings, Site
+from tandem.settings import HISTORY, JetStream, Settings, Site
 
 SERVERS = ("source", "target")
+# What `tandem why` can look back on: about 250,000 attempts, none older than a week.
+REMEMBERED = Bounds(for_subject=HISTORY, size=256 * 1024 * 1024, age=7 * 24 * 3600)
 
 
 def server_name(server: str) -> str:
@@ -52,6 +54,7 @@ class LocalTopology(ComponentResource):
         self._settings = settings
         self._folder = home(settings.stack)
         self._rules = [rule.to_rule() for rule in settings.rules]
+        self._sources = {one.source for rule in self._rules for one in rule.directions}
         # Names only: the address and the password come with the server.
         self._queue = JetStream(url="", user=USER, password="", stack=settings.stack)
         ports = settings.local.ports
@@ -79,13 +82,12 @@ class LocalTopology(ComponentResource):
         self.register_outputs(self.outputs)
 
     def _server(self, server: str, ports: tuple[int | None, int | None]) -> MinioServer:
-        sources = {rule.source for rule in self._rules}
         hosted = [name for name, site in self._settings.sites.items() if site.server == server]
         return MinioServer(
             server_name(server),
             self._folder,
             ports=ports,
-            sites=[site for site in hosted if site in sources],
+            sites=[site for site in hosted if site in self._sources],
             queue=self._queue,
             nats=self._nats,
             home=self._home,
@@ -124,7 +126,16 @@ class LocalTopology(ComponentResource):
             )
             for each in ErrorClass
         ]
-        return [changes, consumer, *errors]
+        outcomes = Stream(
+            "outcomes",
+            stream=self._queue.outcomes,
+            subject=self._queue.outcome_subject(),
+            retention="limits",
+            bounds=REMEMBERED,
+            # It holds no work, only what was said of it.
+            **{**common, "forced": True},
+        )
+        return [changes, consumer, *errors, outcomes]
 
     def _bucket(self, name: str, streams: list[Resource]) -> list[Resource]:
         """Make the bucket of a site, and have its changes told if it is the source of a rule."""
@@ -148,7 +159,7 @@ class LocalTopology(ComponentResource):
                 f"{name}-versioning", server=host.connection, bucket=bucket.bucket, opts=within
             )
             made.append(versioning)
-        if any(rule.source == name for rule in self._rules):
+        if name in self._sources:
             notification = BucketNotification(
                 f"{name}-notification",
                 server=host.connection,
@@ -180,6 +191,7 @@ class LocalTopology(ComponentResource):
             rules=tuple(self._rules),
             queue=JetStream(**queue, stack=self._settings.stack),
             service_url=service_url,
+            reconcile=self._settings.reconcile.to_reconcile(),
         ).dump()
 
     def _exported(self, service_url: Output[str], replicator: Replicator) -> dict[str, Output[Any]]:

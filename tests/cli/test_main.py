@@ -133,7 +133,7 @@ def test_debugging_shows_the_traceback(paper: Cli, monkeypatch: pytest.MonkeyPat
 def test_a_stack_that_is_down_is_told_plainly(
     paper: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("tandem.reconcile.PAUSE", 0.001)
+    monkeypatch.setattr("tandem.retrying.PAUSE", 0.001)
     told = paper(*words, input="")
     assert told.code == 2
     assert told.err.startswith("tandem: ")

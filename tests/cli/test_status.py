@@ -39,6 +39,14 @@ RULES = [
     },
 ]
 
+RECONCILE = {
+    "every": 3600.0,
+    "thorough": False,
+    "due": "2020-11-21T09:00:00+00:00",
+    "current": None,
+    "last": None,
+}
+
 Service = Callable[..., None]
 
 
@@ -71,11 +79,12 @@ def service(paper: Cli) -> Iterator[Service]:
 
 
 def test_status_shows_a_line_for_each_rule(paper: Cli, service: Service):
-    service({"rules": RULES})
+    service({"rules": RULES, "reconcile": RECONCILE})
     assert paper("status").lines == [
         "RULE       FROM    TO            LAG P50  LAG P99  BACKLOG  OLDEST  FAILED",
         "documents  source  target, copy   6.2 ms  31.0 ms    1,204   3.2 s  2 denied, 1 invalid",
         "logs       source  target              -        -        0       -  none",
+        "reconcile: none yet; due now",
     ]
 
 
@@ -131,7 +140,7 @@ def test_watching_shows_the_table_again_and_again_though_the_service_goes(
         else:
             raise KeyboardInterrupt
 
-    service({"rules": RULES})
+    service({"rules": RULES, "reconcile": RECONCILE})
     screen = Console(force_terminal=True, width=120, record=True, color_system=None)
     monkeypatch.setattr(status, "out", screen)
     monkeypatch.setattr(status.time, "sleep", pause)
@@ -143,8 +152,8 @@ def test_watching_shows_the_table_again_and_again_though_the_service_goes(
 
 
 def test_watching_without_a_terminal_shows_it_once(paper: Cli, service: Service):
-    service({"rules": RULES})
-    assert len(paper("status", "--watch").lines) == 3
+    service({"rules": RULES, "reconcile": RECONCILE})
+    assert len(paper("status", "--watch").lines) == 4
     assert paper("status", "--watch", "--json").code == 2
 
 

@@ -10,7 +10,8 @@ from unicodedata import normalize
 import pytest
 from rich.console import Console
 
-from tandem.cli import cursor, progress
+from tandem.cli import progress
+from tandem.cursor import Cursor
 from tandem.engine import Engine
 from tandem.errors import Denied
 from tests.cli.conftest import DOCUMENTS, LOGS, Cli, Side
@@ -231,14 +232,14 @@ def test_an_interrupted_sync_says_how_to_go_on(cli: Cli, monkeypatch: pytest.Mon
 def test_a_cursor_holds_only_for_the_rule_and_buckets_that_it_was_made_for(cli: Cli):
     folder, rule = cli.path.parent, DOCUMENTS
     sites = list(cli.settings.sites.values())
-    made = cursor.Cursor(folder, rule, sites, thorough=False)
+    made = Cursor(folder, "sync", rule, sites, thorough=False)
     made.reach("k")
     made.save()
-    assert cursor.Cursor(folder, rule, sites, thorough=False).resume() == "k"
-    assert cursor.Cursor(folder, rule, sites, thorough=True).resume() == ""
+    assert Cursor(folder, "sync", rule, sites, thorough=False).resume() == "k"
+    assert Cursor(folder, "sync", rule, sites, thorough=True).resume() == ""
     cli.write(rules=(LOGS,))
     other = [*sites[:1], type(sites[1])("target", "other", "http://127.0.0.1:1", "a", "s")]
-    assert cursor.Cursor(folder, rule, other, thorough=False).resume() == ""
+    assert Cursor(folder, "sync", rule, other, thorough=False).resume() == ""
     made.path.write_text("not JSON")
     assert made.resume() == ""
 

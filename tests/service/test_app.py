@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from service.app import create
+from service.journal import Journal, now
 from service.metrics import PrometheusMetrics
 from tandem.change import Change
 from tandem.errors import ErrorClass
@@ -23,8 +26,8 @@ from tests.service.test_metrics import folder, outcome
 __all__ = ["folder"]
 
 
-async def asked(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create(settings)
+async def asked(settings: Settings, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    app = create(settings, folder)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
@@ -32,8 +35,8 @@ async def asked(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async for one in asked(settings):
+async def client(settings: Settings, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async for one in asked(settings, tmp_path):
         yield one
 
 
@@ -42,10 +45,10 @@ async def test_a_stack_that_is_well_says_so(client: httpx.AsyncClient):
     assert (answer.status_code, answer.json()) == (200, {"ok": True, "ailments": []})
 
 
-async def test_a_missing_bucket_is_an_ailment_of_its_site(settings: Settings):
+async def test_a_missing_bucket_is_an_ailment_of_its_site(settings: Settings, tmp_path: Path):
     right = replace(settings.sites["right"], bucket="no-such-bucket")
     ill = replace(settings, sites={**settings.sites, "right": right})
-    async for client in asked(ill):
+    async for client in asked(ill, tmp_path):
         answer = await client.get("/healthz")
         assert answer.status_code == 503
         (ailment,) = answer.json()["ailments"]
@@ -53,10 +56,12 @@ async def test_a_missing_bucket_is_an_ailment_of_its_site(settings: Settings):
         assert "NoSuchBucket" in ailment
 
 
-async def test_a_server_that_is_down_is_an_ailment_and_told_within_seconds(settings: Settings):
+async def test_a_server_that_is_down_is_an_ailment_and_told_within_seconds(
+    settings: Settings, tmp_path: Path
+):
     right = replace(settings.sites["right"], endpoint="http://127.0.0.1:9")
     ill = replace(settings, sites={**settings.sites, "right": right})
-    async for client in asked(ill):
+    async for client in asked(ill, tmp_path):
         async with asyncio.timeout(5):
             answer = await client.get("/healthz")
         assert answer.status_code == 503
@@ -116,3 +121,23 @@ async def test_metrics_are_prometheus_text(client: httpx.AsyncClient, settings: 
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert 'tandem_backlog{source="left"} 1.0' in answer.text
     assert 'tandem_outcomes_total{action="copy",rule="all",target="right"} 1.0' in answer.text
+
+
+async def reconciled(client: httpx.AsyncClient) -> dict[str, Any]:
+    told: dict[str, Any] = (await client.get("/v1/status")).json()["reconcile"]
+    return told
+
+
+async def test_the_reconcile_is_in_the_status_and_in_the_metrics(
+    settings: Settings, tmp_path: Path
+):
+    journal = Journal(tmp_path)
+    journal.due = now()
+    journal.write()
+    async for client in asked(settings, tmp_path):
+        async with asyncio.timeout(10):
+            while not (told := await reconciled(client))["last"]:  # noqa: ASYNC110 -- only asking tells
+                await asyncio.sleep(0.05)
+        assert (told["every"], told["thorough"], told["current"]) == (3600, False, None)
+        assert (told["last"]["keys"], told["last"]["error"]) == (0, None)
+        assert "tandem_reconcile_ended_timestamp_seconds" in (await client.get("/metrics")).text

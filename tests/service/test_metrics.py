@@ -18,8 +18,8 @@ from service.metrics import (
     lag_buckets,
 )
 from tandem.decision import Action, Decision
-from tandem.engine import Outcome
 from tandem.errors import ErrorClass
+from tandem.outcome import Outcome
 
 
 @pytest.fixture(autouse=True)

@@ -104,7 +104,14 @@ def fill(home: Path, *names: str) -> None:
         (home / name).write_text("x")
 
 
-RUNTIME = ("nats.log", "nats.log.1", "worker-0.ready", "metrics/counter.db", "sync-a-b.json")
+RUNTIME = (
+    "nats.log",
+    "nats.log.1",
+    "worker-0.ready",
+    "metrics/counter.db",
+    "sync-a-b.json",
+    "reconcile.json",
+)
 SOURCE = ("minio-source/data/.minio.sys/format.json", "minio-source/data/ours/key/xl.meta")
 STREAM = "nats/jetstream/$G/streams/local-changes/msgs/1.blk"
 

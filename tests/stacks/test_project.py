@@ -75,6 +75,10 @@ def test_every_topology_of_the_model_has_a_class():
         assert f'"{topology}": "stacks.{topology}:' in program
 
 
+# What it means not to set a key that has no default.
+UNSET = {"rules[*].storageClass": "the target's", "rules[*].deletesPerHour": "no bound"}
+
+
 def default(key: str, field: FieldInfo) -> str:
     """Give a key's default as the documentation writes it."""
     if key == "sites.*.bucket":
@@ -84,7 +88,7 @@ def default(key: str, field: FieldInfo) -> str:
     if isinstance(field.default, BaseModel):
         return "see below"
     if field.default is None:
-        return "a free one"
+        return UNSET.get(key, "a free one")
     written = field.default if field.default != "" else '""'
     return f"`{str(written).lower()}`"
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from stacks import conflicts, names
 from stacks.settings import RuleSettings, SettingsError, StackSettings, parse
 from tandem.rule import Rule
+from tandem.settings import Reconcile
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +52,8 @@ def site(told: str) -> str:
 PLAIN = "lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
 ONE = "name: one, source: a, targets: [b]"
 FREE_PORT = "a whole number from 1024 to 65535"
+KEYS = "topology, forceDestroy, sites, rules, reconcile, local"
+INTERVAL = "a time from 10s to 30d, such as 90s, 10m or 1h, or off"
 AFFIX_FIX = "break it by another target, prefix or suffix"
 RIVAL_FIX = "let each key of a site come from one rule, by prefix or suffix"
 
@@ -69,11 +72,31 @@ MISTAKES = {
     ),
     "unknown key, near to none": (
         f"{GOOD}\ncolour: red",
-        "tandem:colour is unknown: use one of topology, forceDestroy, sites, rules, local",
+        f"tandem:colour is unknown: use one of {KEYS}",
     ),
     "a key of the model that is none of the file": (
         f"{GOOD}\nstack: prod",
-        "tandem:stack is unknown: use one of topology, forceDestroy, sites, rules, local",
+        f"tandem:stack is unknown: use one of {KEYS}",
+    ),
+    "an interval without a unit": (
+        f"{GOOD}\nreconcile: {{every: 60}}",
+        f"tandem:reconcile.every is 60: use {INTERVAL}",
+    ),
+    "an interval in words": (
+        f"{GOOD}\nreconcile: {{every: hourly}}",
+        f'tandem:reconcile.every is "hourly": use {INTERVAL}',
+    ),
+    "an interval that would list all the time": (
+        f"{GOOD}\nreconcile: {{every: 1s}}",
+        f'tandem:reconcile.every is "1s": use {INTERVAL}',
+    ),
+    "an interval in place of its section": (
+        f"{GOOD}\nreconcile: 1h",
+        'tandem:reconcile is "1h": use a mapping with the keys every, thorough',
+    ),
+    "unknown key of reconcile": (
+        f"{GOOD}\nreconcile: {{interval: 1h}}",
+        "tandem:reconcile.interval is unknown: use one of every, thorough",
     ),
     "no sites": (
         "sites:\nrules: [{name: one, source: a, targets: [b]}]",
@@ -222,6 +245,24 @@ MISTAKES = {
     "a prefix that is too long": (
         rules(f"{ONE}, prefix: {'é' * 257}"),
         f'tandem:rules[0].prefix is "{"é" * 58}…: use at most 512 bytes, not 514',
+    ),
+    "both ways to two targets": (
+        rules("name: one, source: a, targets: [b, c], twoWay: true"),
+        "tandem:rules[0].twoWay is true, and the rule has 2 targets: name one target, and no more",
+    ),
+    "both ways without versions": (
+        (
+            "sites: {a: {server: source}, b: {server: target, versioning: false}}\n"
+            "rules: [{name: one, source: a, targets: [b], twoWay: true}]"
+        ),
+        (
+            "tandem:rules[0].twoWay is true, and the site b has no versioning: "
+            "set sites.b.versioning to true, or go one way"
+        ),
+    ),
+    "one way more than both ways": (
+        rules(f"{ONE}, twoWay: true", "name: two, source: c, targets: [a]"),
+        f'tandem:rules[1].targets[0] is "a", to which rules[0] writes every key too: {RIVAL_FIX}',
     ),
     "a loop of two": (
         rules(ONE, "name: two, source: b, targets: [c, a]"),
@@ -403,6 +444,21 @@ def test_every_key_can_be_set():
     )
     assert settings.local.ports.source_console == 9001
     assert isinstance(settings, StackSettings)
+
+
+@pytest.mark.parametrize(
+    ("told", "every"),
+    [("10s", 10), ("90m", 5400), ("30d", 2_592_000), ("off", 0), ("0", 0), ("false", 0)],
+)
+def test_an_interval_is_seconds_to_the_replicator(told: str, every: float):
+    settings = parse(config(f"{GOOD}\nreconcile: {{every: {told}, thorough: true}}"), stack="dev")
+    assert settings.reconcile.to_reconcile() == Reconcile(every, thorough=True)
+
+
+def test_without_a_word_about_it_the_replicator_reconciles_every_hour():
+    assert (
+        parse(config(GOOD), stack="dev").reconcile.to_reconcile() == Reconcile() == Reconcile(3600)
+    )
 
 
 def test_a_rules_settings_are_the_replicators_own():

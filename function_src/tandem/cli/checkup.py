@@ -95,8 +95,9 @@ async def sites(stack: Stack) -> dict[str, Condition]:
 
 def role(site: str, rules: tuple[Rule, ...]) -> str:
     """Return what a site is to the rules: source, target, both or neither."""
-    reads = any(rule.source == site for rule in rules)
-    writes = any(site in rule.targets for rule in rules)
+    ways = [way for rule in rules for way in rule.directions]
+    reads = any(way.source == site for way in ways)
+    writes = any(site in way.targets for way in ways)
     if reads and writes:
         return "both"
     return "source" if reads else "target" if writes else "neither"
@@ -106,7 +107,8 @@ def routes(stack: Stack, found: Mapping[str, Condition]) -> list[Route]:
     """Return how each rule fares at each of its targets."""
     return [
         _route(rule, found[rule.source], found[target])
-        for rule in stack.settings.rules
+        for each in stack.settings.rules
+        for rule in each.directions
         for target in rule.targets
     ]
 

@@ -11,7 +11,7 @@ import typer
 
 from tandem.cli.stack import Stack
 from tandem.cli.terminal import Json, columns, document, say, warn
-from tandem.reconcile import listing
+from tandem.listings import listing
 from tandem.report import entry, printable, size
 from tandem.stores.base import Entry
 

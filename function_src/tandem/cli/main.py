@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tandem.cli import bucket, doctor, failures, ls, put, status, sync, verify
+from tandem.cli import (
+    bucket,
+    doctor,
+    failures,
+    ls,
+    put,
+    reconcile,
+    redrive,
+    status,
+    sync,
+    verify,
+    why,
+)
 from tandem.cli.stack import Refused
 from tandem.cli.terminal import warn
 from tandem.errors import TandemError
@@ -107,10 +119,13 @@ app.command(short_help="Whether the stack can work, and how.", epilog=doctor.EXA
 )
 app.command(short_help="Report what differs.", epilog=verify.EXAMPLES)(verify.verify)
 app.command(short_help="Bring existing objects level.", epilog=sync.EXAMPLES)(sync.sync)
-app.command(short_help="Show the work that failed.", epilog=failures.ERRORS_EXAMPLES)(
-    failures.errors
+app.command(short_help="Queue changes for what may differ.", epilog=reconcile.EXAMPLES)(
+    reconcile.reconcile
 )
-app.command(short_help="Put failed work back.", epilog=failures.REDRIVE_EXAMPLES)(failures.redrive)
+app.command(short_help="Explain one key.", epilog=why.EXAMPLES)(why.why)
+app.command(short_help="Show the work that failed.", epilog=failures.EXAMPLES)(failures.errors)
+app.command(short_help="Put failed work back.", epilog=redrive.REDRIVE_EXAMPLES)(redrive.redrive)
+app.command(short_help="Throw failed work away.", epilog=redrive.DISCARD_EXAMPLES)(redrive.discard)
 app.command(short_help="List sites, or objects.", epilog=ls.EXAMPLES)(ls.ls)
 app.command(short_help="Put an object, and watch it arrive.", epilog=put.EXAMPLES)(put.put)
 app.command("rm-bucket", short_help="Empty a bucket and delete it.", epilog=bucket.EXAMPLES)(

@@ -20,7 +20,7 @@ from rich.text import Text
 from tandem.cli.terminal import err
 from tandem.engine import Engine
 from tandem.errors import TandemError
-from tandem.reconcile import listing
+from tandem.listings import listing
 from tandem.rule import Rule
 
 # How many keys are counted between two updates of the total.

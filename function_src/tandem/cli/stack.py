@@ -66,7 +66,11 @@ class Stack:
         if target:
             self.site(target)
         routes = tuple(
-            (rule, each) for rule in rules for each in rule.targets if target in (None, each)
+            (way, each)
+            for rule in rules
+            for way in rule.directions
+            for each in way.targets
+            if target in (None, each)
         )
         if not routes:
             meant = ", ".join(rule.name for rule in rules) or "this stack, which has no rule"

@@ -6,6 +6,8 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -15,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tandem.cli.stack import Refused, Stack
-from tandem.cli.terminal import Json, columns, document, out
-from tandem.report import STATUS_HEAD, status_row
+from tandem.cli.terminal import Json, columns, document, out, say
+from tandem.report import STATUS_HEAD, reconcile_line, status_row
 
 EXAMPLES = (
     "\b\n"
@@ -44,7 +46,8 @@ def status(
     Lag is the time from a change at the source to its being visible at the target, over the
     last few minutes: half of the copies took at most P50, all but one in a hundred at most P99.
     Backlog counts the changes that wait or are under way; OLDEST is how long the first of them
-    has waited. What failed lies in the error streams: see `tandem errors`.
+    has waited. What failed lies in the error streams: see `tandem errors`. The last line tells
+    of the reconcile that comes by itself.
     """
     url = Stack.of(context).settings.service_url.rstrip("/") + "/v1/status"
     if watch and as_json:
@@ -57,6 +60,11 @@ def status(
         document(found)
         return
     columns(map(status_row, found["rules"]), head=STATUS_HEAD, right=NUMBERS)
+    say(_reconcile(found))
+
+
+def _reconcile(found: Mapping[str, Any]) -> str:
+    return reconcile_line(found["reconcile"], datetime.now(UTC))
 
 
 def fetch(url: str) -> dict[str, Any]:
@@ -98,10 +106,10 @@ def _table(url: str) -> RenderableType:
     for number, name in enumerate(STATUS_HEAD):
         table.add_column(Text(name), justify="right" if number in NUMBERS else "left")
     try:
-        rows = [status_row(rule) for rule in fetch(url)["rules"]]
+        found = fetch(url)
     except Refused as error:
         # It may come back: that is what one watches for.
         return Group(table, Text(str(error), style="red"))
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    for rule in found["rules"]:
+        table.add_row(*map(Text, status_row(rule)))
+    return Group(table, Text(_reconcile(found)))

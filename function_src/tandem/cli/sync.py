@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tandem.cli.cursor import Cursor
 from tandem.cli.progress import Bar
 from tandem.cli.stack import Stack
 from tandem.cli.terminal import Json, Rules, Target, counted, document, say, warn
+from tandem.cursor import Cursor
 from tandem.engine import Engine
 from tandem.reconcile import IN_FLIGHT, Finding, examine
 from tandem.reconcile import sync as reconcile
@@ -94,7 +94,7 @@ class _Sync:
         async with self.stack.engine(self.routes) as engine:
             for rule, target in self.routes:
                 sites = [self.stack.site(name) for name in (rule.source, target)]
-                cursor = Cursor(self.stack.folder, rule, sites, thorough=self.thorough)
+                cursor = Cursor(self.stack.folder, "sync", rule, sites, thorough=self.thorough)
                 started = time.monotonic()
                 after = "" if restart else cursor.resume()
                 if after:

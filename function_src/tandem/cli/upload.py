@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from tandem.concurrency import together
 from tandem.errors import Invalid
-from tandem.reconcile import insist
+from tandem.retrying import insist
 from tandem.stores.base import Content, ObjectStore, Part
 
 MIB = 1024 * 1024

@@ -1,4 +1,4 @@
-"""The file that remembers how far a sync has come."""
+"""The file that remembers how far a sync or a reconcile has come."""
 
 from __future__ import annotations
 
@@ -13,19 +13,31 @@ from typing import Any
 from tandem.rule import Rule
 from tandem.settings import Site
 
-# How often, in seconds, a sync under way is remembered.
+# How often, in seconds, the place of what is under way is written down.
 INTERVAL = 2.0
 
 
 class Cursor:
-    """Remember after which key the sync of one rule to one target goes on.
+    """Remember after which key the work on one rule and one target goes on.
 
     It holds for that very rule and those very buckets: under another prefix, say, it would leave
-    keys out. `sites` are the source and the target.
+    keys out. `work` names whose place it is, `sites` are the source and the target, and `prefix`
+    is how the keys begin that the work is about, if not all of the rule's are.
     """
 
-    def __init__(self, folder: Path, rule: Rule, sites: Sequence[Site], *, thorough: bool) -> None:
-        self.path = folder / f"sync-{rule.name}-{sites[-1].name}.json"
+    def __init__(
+        self,
+        folder: Path,
+        work: str,
+        rule: Rule,
+        sites: Sequence[Site],
+        *,
+        thorough: bool,
+        prefix: str = "",
+    ) -> None:
+        # A prefix may hold what no file name does.
+        shard = f"-{hashlib.sha256(prefix.encode()).hexdigest()[:16]}" if prefix else ""
+        self.path = folder / f"{work}-{rule.name}-{sites[-1].name}{shard}.json"
         # A stack that was taken down and stood up again has other credentials, and may have
         # other objects: what was done for the old one says nothing of the new.
         buckets = json.dumps([asdict(site) for site in sites], sort_keys=True)
@@ -33,6 +45,7 @@ class Cursor:
             "rule": {**asdict(rule), "targets": None},
             "sites": hashlib.sha256(buckets.encode()).hexdigest(),
             "thorough": thorough,
+            "prefix": prefix,
         }
         self.after = ""
         self._saved = time.monotonic()
