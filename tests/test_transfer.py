@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -236,3 +237,18 @@ def test_a_marker_tells_every_state_of_a_source_apart():
     ]
     assert len(set(variants)) == len(variants)
     assert len({len(one) for one in variants}) == 1
+
+
+def test_a_marker_leaves_out_by_which_notification_the_copy_came():
+    state = ObjectState("k", "e", 1, last_modified=None)  # type: ignore[arg-type]  # not looked at
+    heard = marker(state, Content(metadata={"m": "1", "tandem-sequencer": "7"}), (1,))
+    assert heard == marker(state, Content(metadata={"m": "1"}), (1,))
+
+
+@pytest.mark.parametrize("size", [5, 300 * 1024])
+async def test_a_copy_in_one_request_keeps_the_digest_of_its_bytes(transfer, source, target, size):
+    body = BODY[:size]
+    await copy(transfer, source, target, await seed(source, body))
+    state = await target.head("k")
+    assert state is not None
+    assert state.metadata == {"m": "1", "tandem-sha256": hashlib.sha256(body).hexdigest()}

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tandem.decision import SOURCE_SEQUENCER
-from tandem.stores.base import Content, ObjectState, Part
+from tandem.errors import Conflict
+from tandem.stores.base import Content, ObjectState, ObjectStore, Part, Upload
 
 # How many part numbers, the largest, are kept for the ledger.
 KEPT = 2
@@ -89,6 +90,15 @@ class Ledger:
     def is_of(self, body: bytes) -> bool:
         """Return whether the upload belongs to the copy whose marker has this body."""
         return self.marker_etag == etag_of(body)
+
+
+async def ledger_of(store: ObjectStore, upload: Upload) -> Ledger | None:
+    """Return the ledger of an upload; None if it is not ours, or no longer there."""
+    try:
+        parts = await store.list_parts(upload.key, upload.upload_id)
+    except Conflict:
+        return None  # finished or aborted since it was listed
+    return Ledger.of(parts, store.capabilities.max_parts)
 
 
 def etag_of(body: bytes) -> str:

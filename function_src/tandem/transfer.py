@@ -22,8 +22,8 @@ from tandem.ledger import (
     HANDED_ON,
     KEPT,
     UNDER_WAY,
-    Ledger,
     flag_number,
+    ledger_of,
     marker,
     marker_number,
 )
@@ -284,7 +284,7 @@ class _PartCopy:
         key = self.state.key
         found = None
         for upload in await self.target.list_uploads(key):
-            ledger = await self._ledger(upload.upload_id) if upload.key == key else None
+            ledger = await ledger_of(self.target, upload) if upload.key == key else None
             if ledger is None:
                 continue
             if ledger.youngest < BUSY and not ledger.handed_on:
@@ -301,11 +301,3 @@ class _PartCopy:
         if found:
             await self._flag(found, UNDER_WAY)
         return found
-
-    async def _ledger(self, upload_id: str) -> Ledger | None:
-        """Return the ledger of an upload, None if it is not ours, or no longer there."""
-        try:
-            parts = await self.target.list_parts(self.state.key, upload_id)
-        except Conflict:
-            return None  # finished or aborted since it was listed
-        return Ledger.of(parts, self.target.capabilities.max_parts)

@@ -20,6 +20,7 @@ from tandem.cli import (
     reconcile,
     redrive,
     status,
+    sweep,
     sync,
     verify,
     why,
@@ -126,6 +127,7 @@ app.command(short_help="Explain one key.", epilog=why.EXAMPLES)(why.why)
 app.command(short_help="Show the work that failed.", epilog=failures.EXAMPLES)(failures.errors)
 app.command(short_help="Put failed work back.", epilog=redrive.REDRIVE_EXAMPLES)(redrive.redrive)
 app.command(short_help="Throw failed work away.", epilog=redrive.DISCARD_EXAMPLES)(redrive.discard)
+app.command(short_help="Abort uploads left behind.", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command(short_help="List sites, or objects.", epilog=ls.EXAMPLES)(ls.ls)
 app.command(short_help="Put an object, and watch it arrive.", epilog=put.EXAMPLES)(put.put)
 app.command("rm-bucket", short_help="Empty a bucket and delete it.", epilog=bucket.EXAMPLES)(
