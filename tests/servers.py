@@ -112,8 +112,10 @@ class Minio(Server):
         }
 
     def ready(self) -> bool:
+        # `health/ready` says 200 before the server takes requests.
+        url = f"{self.endpoint}/minio/health/cluster"
         try:
-            with urllib.request.urlopen(f"{self.endpoint}/minio/health/ready", timeout=5) as answer:  # noqa: S310 -- our own server
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 -- our own server
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False

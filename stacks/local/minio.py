@@ -103,7 +103,7 @@ class MinioServer(ComponentResource):
             "minio",
             _arguments(name, at, console_at),
             environment=environment,
-            ready={"url": Output.concat(self.endpoint, "/minio/health/ready")},
+            ready={"url": Output.concat(self.endpoint, "/minio/health/cluster")},
             ports=[port.port, console.port],
             opts=ResourceOptions(parent=self, depends_on=[home, nats.process] if sites else [home]),
         )

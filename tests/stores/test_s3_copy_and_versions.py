@@ -177,7 +177,8 @@ async def test_a_page_comes_in_the_servers_own_order(store: S3Store, server: Scr
         "<Contents><Key>{}</Key><ETag>e</ETag><Size>1</Size>"
         "<LastModified>2026-11-21T08:32:59Z</LastModified></Contents>"
     )
-    body = f"<L>{entry.format('b')}{entry.format('a')}</L>".encode()
+    entries = f"{entry.format('b')}{entry.format('a')}<IsTruncated>false</IsTruncated>"
+    body = f"<ListBucketResult>{entries}</ListBucketResult>".encode()
     server.script = [answer("200 OK", body), answer("200 OK", body)]
     assert [one.key for one in await store.page("", "0")] == ["b", "a"]
     assert "start-after=0" in server.requests[0].target
