@@ -53,7 +53,7 @@ class Stack:
             "PATH": os.pathsep.join([*tools, os.environ["PATH"]]),
             # `make up` installs the command; a stack of a test runs its own copy of it.
             "PYTHONPATH": str(folder / "function_src"),
-            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}?metadata=skip",
             "PULUMI_CONFIG_PASSPHRASE": "for a test",
             "PULUMI_HOME": str(folder / "pulumi-home"),
             "PULUMI_SKIP_UPDATE_CHECK": "true",

@@ -23,7 +23,7 @@ def for_pulumi(user: Mapping[str, str]) -> dict[str, str]:
     if chosen_backend(user):
         return added
     project.STATE.mkdir(parents=True, exist_ok=True)
-    added["PULUMI_BACKEND_URL"] = project.STATE.as_uri()
+    added["PULUMI_BACKEND_URL"] = project.backend()
     if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & user.keys():
         added["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(_passphrase())
     return added
@@ -31,7 +31,7 @@ def for_pulumi(user: Mapping[str, str]) -> dict[str, str]:
 
 def chosen_backend(user: Mapping[str, str]) -> str | None:
     """Return the backend that the user has chosen, by a variable or by `pulumi login`, or None."""
-    if user.get("PULUMI_BACKEND_URL") == project.STATE.as_uri():
+    if user.get("PULUMI_BACKEND_URL") == project.backend():
         return None  # ours: the variable comes from `python3 -m tools env`
     if user.get("PULUMI_BACKEND_URL"):
         return user["PULUMI_BACKEND_URL"]

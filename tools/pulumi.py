@@ -80,7 +80,7 @@ class Pulumi:
 
         Only the project's own state is looked at: locks of other backends are their users' affair.
         """
-        if self._environment.get("PULUMI_BACKEND_URL") != project.STATE.as_uri():
+        if self._environment.get("PULUMI_BACKEND_URL") != project.backend():
             return False
         abandoned = False
         for file in project.STATE.glob(f".pulumi/locks/organization/*/{self._stack}/*.json"):

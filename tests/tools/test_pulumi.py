@@ -37,7 +37,7 @@ def pulumi(machine):
     (machine.root / "Pulumi.yaml").write_text("name: tandem\n")
     (machine.root / "export.json").write_text('{"deployment": {}}')
     (machine.root / "code").write_text("0")
-    variables = {**os.environ, "PULUMI_BACKEND_URL": project.STATE.as_uri()}
+    variables = {**os.environ, "PULUMI_BACKEND_URL": project.backend()}
     return Pulumi(machine.program("pulumi", PULUMI), "local", variables)
 
 
