@@ -26,6 +26,7 @@ from tandem.errors import (
     TandemError,
     Throttled,
     Transient,
+    Unfinished,
 )
 from tandem.metrics import NoMetrics
 from tandem.outcome import Outcome
@@ -224,6 +225,23 @@ async def test_a_request_that_may_still_happen_is_looked_at_only_after_it_must_b
         await bench.queue.send(Change("left", "k"))
         await bench.empty()
     assert loop.time() - started > 0.55
+
+
+@pytest.mark.parametrize(("sent", "pause"), [(5, 0.0), (0, 0.6)], ids=["some sent", "none sent"])
+async def test_what_was_stopped_before_a_deadline_goes_on_at_once_if_it_got_on(
+    monkeypatch: pytest.MonkeyPatch, sent: int, pause: float
+):
+    monkeypatch.setattr(worker_module, "backoff", lambda _: 0.6)
+    bench = Bench()
+    bench.engine.answer = raising(Unfinished("stopped", sent=sent, done=5, size=9), None)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with bench.working():
+        await bench.queue.send(Change("left", "k"))
+        await bench.empty()
+    assert pause <= loop.time() - started < pause + 0.5
+    assert len(bench.engine.calls) == 2
+    assert await bench.failures() == []
 
 
 async def test_an_outcome_that_wants_another_look_gets_it():
