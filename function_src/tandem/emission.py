@@ -78,7 +78,7 @@ async def emit(
         async for pair in pairs:
             last = pair.key
             done.compared += 1
-            if _matters(rule, pair, thorough=thorough):
+            if matters(rule, pair, thorough=thorough):
                 batch.append(hint(rule, target, pair))
             if len(batch) >= BATCH or done.compared % STEP == 0:
                 await flush(last)
@@ -104,8 +104,8 @@ def shards(rule: Rule, prefixes: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _matters(rule: Rule, pair: Pair, *, thorough: bool) -> bool:
-    """Return whether a worker might do something about a pair."""
+def matters(rule: Rule, pair: Pair, *, thorough: bool) -> bool:
+    """Return whether a worker might do something about a pair, so that a change is queued."""
     if pair.source is None and rule.deletes == "keep":
         return False
     return thorough or not pair.looks_equal

@@ -17,6 +17,8 @@ from tests.cli.conftest import Cli, Side, held
 DRY = [
     ["sync"],
     ["sync", "--thorough", "--json"],
+    ["reconcile"],
+    ["reconcile", "--thorough", "--json"],
     ["redrive"],
     ["redrive", "--json"],
     ["discard", "--class", "poison"],

@@ -85,6 +85,29 @@ async def test_a_thorough_reconcile_queues_every_key(stacked: Cli, source: Side,
     assert [one.key for one in await waiting(stacked)] == ["a"]
 
 
+async def test_a_rehearsal_tells_of_each_change_and_needs_no_queue(
+    cli: Cli, source: Side, target: Side
+):
+    for key in ("both", "new", "other"):
+        source.put(key)
+    target.put("both")
+    target.put("gone")
+    target.put("other", b"else")
+    told = await run(cli, "reconcile", "--dry-run")
+    assert told.lines[:-1] == [
+        "change  source → target  gone  (only the target lists it)",
+        "change  source → target  new  (only the source lists it)",
+        "change  source → target  other  (size or ETag differ)",
+    ]
+    assert told.lines[-1].startswith("documents: source → target: 4 keys compared in ")
+    assert told.lines[-1].endswith(", 3 changes would be queued")
+    found = (await run(cli, "reconcile", "--dry-run", "--shard", "o", "--thorough", "--json")).json
+    assert [(one["key"], one["why"]) for one in found["changes"]] == [
+        ("other", "size or ETag differ")
+    ]
+    assert [(one["keys"], one["changes"]) for one in found["rules"]] == [(1, 1)]
+
+
 async def test_shards_narrow_it_to_the_keys_that_begin_so(stacked: Cli, source: Side):
     stacked.write(rules=(DOCUMENTS, LOGS))
     for key in ("2025/a", "2026/a", "2026/b", "logs/a", "other"):
