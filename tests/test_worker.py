@@ -522,6 +522,23 @@ async def test_tagging_is_handled_though_minio_gives_it_the_puts_sequencer():
     assert len(bench.engine.calls) == 3
 
 
+async def test_old_news_from_aws_costs_no_look_unless_it_comes_again():
+    bench = Bench()
+    site = replace(SITES["left"], dialect="aws")
+    bench.worker = Worker(bench.queue, bench.engine, {"left": site}, bench.tally, 4)
+    newer, older = (Change("left", "k", sequencer=told, event=told) for told in ("0A5", "0A1"))
+    async with bench.working():
+        await bench.queue.send(newer)
+        await bench.empty()
+        await bench.queue.send(older)
+        await bench.empty()
+        assert len(bench.engine.calls) == 1
+        bench.queue.put("left", encode(older))
+        bench.queue._messages[-1].attempt = 1
+        await bench.empty()
+    assert len(bench.engine.calls) == 2
+
+
 async def test_an_event_that_another_worker_handled_is_not_handled_again():
     bench = Bench()
     told = (EVENTS / "minio-put.json").read_bytes()

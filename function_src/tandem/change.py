@@ -125,7 +125,10 @@ def _changes(records: list[dict[str, Any]], site: Notifier) -> Iterator[Change]:
         key = thing["key"]
         event = record["eventName"].removeprefix("s3:")
         # MinIO leaves out the size of an empty object.
-        size = thing.get("size", 0 if event.startswith("ObjectCreated:") else None)
+        created = event.startswith("ObjectCreated:")
+        size = thing.get("size", 0 if created else None)
+        # "Only used with PUTs and DELETEs" (ibid.): what another event may carry orders nothing.
+        ordered = created or event.startswith(_REMOVALS)
         yield Change(
             site=site.name,
             key=unquote_plus(key, errors="strict") if _ENCODED[site.dialect] else key,
@@ -133,7 +136,7 @@ def _changes(records: list[dict[str, Any]], site: Notifier) -> Iterator[Change]:
             etag=(thing.get("eTag") or "").strip('"') or None,
             size=size,
             version_id=thing.get("versionId") or None,
-            sequencer=thing.get("sequencer") or None,
+            sequencer=(thing.get("sequencer") or None) if ordered else None,
             time=datetime.fromisoformat(record["eventTime"]).astimezone(UTC),
             event=_identity(record),
         )

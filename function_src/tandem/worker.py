@@ -89,7 +89,7 @@ class Worker:
         # By it a worker knows what it has told itself.
         self._name = name or secrets.token_hex(4)
         self._stopping = asyncio.Event()
-        self._recent = Recent()
+        self._recent = Recent(name for name, site in sites.items() if site.dialect == "aws")
         # A turn lives for as long as somebody is in it or waits for it.
         self._turns: WeakValueDictionary[tuple[str, str, str], Turn] = WeakValueDictionary()
         self._gate = asyncio.Semaphore(REPEATS_AT_ONCE)
