@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from stacks import conflicts, names
 from stacks.mistakes import FIX, Mistake, explain, shown
 from tandem.rule import Deletes, Ownership, Parts, Rule
-from tandem.settings import Reconcile, seconds
+from tandem.settings import Reconcile, Sweep, seconds
 
 _Items = TypeVar("_Items", tuple[Any, ...], dict[str, Any])
 _Sound = TypeVar("_Sound", bound="_Section")
@@ -29,14 +29,15 @@ AFFIX_BYTES = 512
 MOST_WORKERS, MOST_SLOTS = 64, 256
 FIRST_PORT, LAST_PORT = 1024, 65535
 
-# How often a reconcile may begin, in seconds: each lists every bucket from end to end.
+# How often work may recur, in seconds: each reconcile lists every bucket from end to end.
 SHORTEST, LONGEST = 10.0, 30 * 86400.0
 OFF = "off"
 
 # A description completes the sentence "use …" of a message.
 _BOOLEAN = "true or false"
 _TEXT = f"a text of at most {AFFIX_BYTES} bytes"
-_INTERVAL = "a time from 10s to 30d, such as 90s, 10m or 1h, or off"
+_AGE = "a time from 10s to 30d, such as 90s, 10m or 1h"
+_INTERVAL = f"{_AGE}, or off"
 _PORT = f"a whole number from {FIRST_PORT} to {LAST_PORT}"
 
 
@@ -64,12 +65,16 @@ def _affix_fault(text: str) -> str | None:
     return f"use at most {AFFIX_BYTES} bytes, not {size}" if size > AFFIX_BYTES else None
 
 
-def _interval_fault(text: str) -> str | None:
+def _age_fault(text: str) -> str | None:
     try:
-        sound = text == OFF or SHORTEST <= seconds(text) <= LONGEST
+        sound = SHORTEST <= seconds(text) <= LONGEST
     except ValueError:
         sound = False
-    return None if sound else f"use {_INTERVAL}"
+    return None if sound else f"use {_AGE}"
+
+
+def _interval_fault(text: str) -> str | None:
+    return f"use {_INTERVAL}" if text != OFF and _age_fault(text) else None
 
 
 def _some(items: _Items) -> _Items:
@@ -81,6 +86,7 @@ def _some(items: _Items) -> _Items:
 _Name = Annotated[str, _judged_by(names.plain_fault)]
 _Bucket = Annotated[str, _judged_by(names.bucket_fault)]
 _Affix = Annotated[str, _judged_by(_affix_fault), Field(description=_TEXT)]
+_Age = Annotated[str, _judged_by(_age_fault)]
 _Interval = Annotated[
     str,
     _judged_by(_interval_fault),
@@ -166,7 +172,18 @@ class ReconcileSettings(_Section):
 
     def to_reconcile(self) -> Reconcile:
         """Return the same as the replicator knows it."""
-        return Reconcile(0.0 if self.every == OFF else seconds(self.every), self.thorough)
+        return Reconcile(_every(self.every), self.thorough)
+
+
+class SweepSettings(_Section):
+    """Say how often the service sweeps, and what is old enough for it."""
+
+    every: _Interval = Field(default="1d", description=_INTERVAL)
+    older_than: _Age = Field(default="1d", description=_AGE)
+
+    def to_sweep(self) -> Sweep:
+        """Return the same as the replicator knows it."""
+        return Sweep(_every(self.every), seconds(self.older_than))
 
 
 class Configuration(_Section):
@@ -181,6 +198,7 @@ class Configuration(_Section):
         description="a list of rules, as in stacks/Pulumi.local.yaml"
     )
     reconcile: ReconcileSettings = ReconcileSettings()
+    sweep: SweepSettings = SweepSettings()
     local: LocalSettings = LocalSettings()
 
 
@@ -275,6 +293,10 @@ def _conflicts(document: Mapping[str, Any]) -> Iterator[Mistake]:
     if ports := _sound(LocalPorts, _mapping(document.get("local")).get("ports")):
         given = ports.model_dump(by_alias=True, exclude_none=True)
         yield from conflicts.of_ports(given)
+
+
+def _every(interval: str) -> float:
+    return 0.0 if interval == OFF else seconds(interval)
 
 
 def _mapping(value: object) -> dict[str, Any]:

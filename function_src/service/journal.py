@@ -1,4 +1,4 @@
-"""When the service reconciled and how it went: a file, so that a restart forgets none of it."""
+"""When work that recurs was done and how it went: a file for each, which outlives a restart."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-NAME = "reconcile.json"
+from typing import Any, ClassVar, Generic, TypeVar
 
 
 @dataclass(slots=True)
 class Round:
-    """Hold one reconcile of all rules: what it came to, and how it ended if it has.
+    """Hold one round of work on all rules, and how it ended if it has.
 
     `began` and `ended` are ISO 8601 in UTC; `seconds` is the time of work, that of the service's
-    earlier lives included; `keys` were compared and `changes` emitted. `done` names the routes
-    that are behind it.
+    earlier lives included. `done` names the routes that are behind it.
     """
+
+    name: ClassVar[str]
 
     began: str
     ended: str | None = None
     seconds: float = 0.0
-    keys: int = 0
-    changes: int = 0
     error: str | None = None
     done: list[str] = field(default_factory=list)
 
@@ -43,22 +40,47 @@ class Round:
         return told
 
 
-class Journal:
+@dataclass(slots=True)
+class ReconcileRound(Round):
+    """Hold one reconcile: `keys` were compared, and `changes` emitted."""
+
+    name: ClassVar[str] = "reconcile"
+
+    keys: int = 0
+    changes: int = 0
+
+
+@dataclass(slots=True)
+class SweepRound(Round):
+    """Hold one sweep: how many uploads were aborted, the `bytes` they held, and how many kept."""
+
+    name: ClassVar[str] = "sweep"
+
+    aborted: int = 0
+    bytes: int = 0
+    kept: int = 0
+
+
+R = TypeVar("R", bound=Round)
+
+
+class Journal(Generic[R]):
     """Remember when the next round is due, the one under way, and the last that ended."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+    def __init__(self, folder: Path, kind: type[R]) -> None:
+        self._path = folder / f"{kind.name}.json"
+        self._kind = kind
         self.due: datetime | None = None
-        self.current: Round | None = None
-        self.last: Round | None = None
+        self.current: R | None = None
+        self.last: R | None = None
         self._read()
 
     def _read(self) -> None:
         try:
             told = json.loads(self._path.read_text(encoding="utf-8"))
             self.due = datetime.fromisoformat(told["due"]) if told["due"] else None
-            self.current = Round(**told["current"]) if told["current"] else None
-            self.last = Round(**told["last"]) if told["last"] else None
+            self.current = self._kind(**told["current"]) if told["current"] else None
+            self.last = self._kind(**told["last"]) if told["last"] else None
         except (OSError, ValueError, KeyError, TypeError):
             # None there, or not of our making: begin anew.
             self.due = self.current = self.last = None
@@ -76,7 +98,7 @@ class Journal:
 
     @contextmanager
     def held(self) -> Iterator[bool]:
-        """Say whether this process alone may reconcile now; of those that ask at once, one may."""
+        """Say whether this process alone may do a round now; of those that ask at once, one may."""
         with self._path.with_suffix(".lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
@@ -109,25 +109,49 @@ class Waiting(Collector):
             yield family
 
 
-class Reconciled(Collector):
-    """Show how the last reconcile went; `last` is that of `service.schedule.Schedule.to_json`."""
+class _LastRound(Collector):
+    """Show how the last round of recurring work went; `last` is that of `Recurring.to_json`."""
+
+    work: ClassVar[str]
+    figures: ClassVar[Mapping[str, str]]
 
     def __init__(self, last: Mapping[str, Any] | None) -> None:
         self._last = last
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield a gauge for each figure; none before the first reconcile has ended."""
-        if self._last is None:
+        """Yield a gauge for each figure; none before the first round has ended."""
+        last, work = self._last, self.work
+        if last is None:
             return
-        ended = datetime.fromisoformat(self._last["ended"]).timestamp()
+        ended = datetime.fromisoformat(last["ended"]).timestamp()
         for name, told, value in (
-            ("ended_timestamp_seconds", "When the last reconcile ended.", ended),
-            ("seconds", "How long the last reconcile took.", self._last["seconds"]),
-            ("keys", "Keys that the last reconcile compared.", self._last["keys"]),
-            ("changes", "Changes that the last reconcile emitted.", self._last["changes"]),
-            ("failed", "1 if an error stopped the last reconcile.", bool(self._last["error"])),
+            ("ended_timestamp_seconds", f"When the last {work} ended.", ended),
+            ("seconds", f"How long the last {work} took.", last["seconds"]),
+            *((name, told, last[name]) for name, told in self.figures.items()),
+            ("failed", f"1 if an error stopped the last {work}.", bool(last["error"])),
         ):
-            yield GaugeMetricFamily(f"tandem_reconcile_{name}", told, value=float(value))
+            yield GaugeMetricFamily(f"tandem_{work}_{name}", told, value=float(value))
+
+
+class Reconciled(_LastRound):
+    """Show how the last reconcile went."""
+
+    work = "reconcile"
+    figures: ClassVar = {
+        "keys": "Keys that the last reconcile compared.",
+        "changes": "Changes that the last reconcile emitted.",
+    }
+
+
+class Swept(_LastRound):
+    """Show how the last sweep went."""
+
+    work = "sweep"
+    figures: ClassVar = {
+        "aborted": "Uploads that the last sweep aborted.",
+        "bytes": "Bytes that those uploads held.",
+        "kept": "Uploads that the last sweep kept.",
+    }
 
 
 def exposition(*more: Collector) -> bytes:

@@ -50,6 +50,11 @@ class Cursor:
         self.after = ""
         self._saved = time.monotonic()
 
+    @property
+    def walk_id(self) -> str:
+        """Return 16 characters that stand for this rule, these buckets and this way of walking."""
+        return hashlib.sha256(json.dumps(self.walk).encode()).hexdigest()[:16]
+
     def resume(self) -> str:
         """Return the key to start after: the remembered one if it was for the same walk, or ''."""
         try:

@@ -6,7 +6,7 @@ The dicts are what the command prints with `--json`; keys in them are exact.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -226,22 +226,46 @@ def status_row(rule: Mapping[str, Any]) -> tuple[str, ...]:
 
 def reconcile_line(told: Mapping[str, Any], now: datetime) -> str:
     """Return in one line how the service's reconcile stands; `told` is its word in the status."""
+
+    def done(last: Mapping[str, Any]) -> str:
+        return (
+            f"{last['keys']:,} keys compared in {duration(last['seconds'])}, "
+            f"{last['changes']:,} changes emitted"
+        )
+
+    current = told["current"]
+    so_far = f", {current['keys']:,} keys so far" if current else ""
+    return f"reconcile: {_recurring(told, now, so_far, done)}"
+
+
+def sweep_line(told: Mapping[str, Any], now: datetime) -> str:
+    """Return in one line how the service's sweep stands; `told` is its word in the status."""
+
+    def done(last: Mapping[str, Any]) -> str:
+        return f"{last['aborted']:,} aborted ({size(last['bytes'])}), {last['kept']:,} kept"
+
+    return f"sweep: {_recurring(told, now, '', done)}"
+
+
+def _recurring(
+    told: Mapping[str, Any],
+    now: datetime,
+    so_far: str,
+    done: Callable[[Mapping[str, Any]], str],
+) -> str:
     if not told["every"]:
-        return "reconcile: off"
-    if current := told["current"]:
-        begun = f"under way, {current['keys']:,} keys so far"
+        return "off"
+    if told["current"]:
+        begun = f"under way{so_far}"
     else:
         begun = f"next in {_from(now, told['due'])}" if told["due"] > now.isoformat() else "due now"
     last = told["last"]
     if not last:
-        return f"reconcile: none yet; {begun}"
+        return f"none yet; {begun}"
     when = f"{_from(datetime.fromisoformat(last['ended']), now.isoformat())} ago"
     if last["error"]:
-        return f"reconcile: stopped {when} ({printable(last['error'])}); {begun}"
-    return (
-        f"reconcile: {last['keys']:,} keys compared in {duration(last['seconds'])}, "
-        f"{last['changes']:,} changes emitted, {when}; {begun}"
-    )
+        return f"stopped {when} ({printable(last['error'])}); {begun}"
+    return f"{done(last)}, {when}; {begun}"
 
 
 def _from(earlier: datetime, later: str) -> str:

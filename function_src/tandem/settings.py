@@ -100,6 +100,17 @@ class Reconcile:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweep:
+    """Say how often, in seconds, the service sweeps; 0 is never.
+
+    Uploads are looked into in which nothing has moved for `older_than` seconds.
+    """
+
+    every: float = 86400.0
+    older_than: float = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Hold everything a running replicator knows of its stack."""
 
@@ -109,6 +120,7 @@ class Settings:
     queue: JetStream
     service_url: str = ""
     reconcile: Reconcile = Reconcile()
+    sweep: Sweep = Sweep()
 
     def dump(self) -> str:
         """Return the settings as the JSON text that `parse` reads."""
@@ -131,6 +143,7 @@ class Settings:
                 queue=JetStream(**raw["queue"]),
                 service_url=raw["service_url"],
                 reconcile=Reconcile(**raw.get("reconcile", {})),
+                sweep=Sweep(**raw.get("sweep", {})),
             )
         except (KeyError, TypeError, AttributeError) as error:
             message = f"these are not a stack's settings: {error!r}"

@@ -19,10 +19,11 @@ from tandem.errors import TandemError
 from tandem.ledger import Ledger, ledger_of
 from tandem.retrying import insist
 from tandem.rule import Rule
+from tandem.settings import Sweep
 from tandem.stores.base import Upload
 
-# The age in seconds from which an upload is looked into: a day.
-OLDER_THAN = 24 * 3600.0
+# The age in seconds from which an upload is looked into.
+OLDER_THAN = Sweep().older_than
 
 
 @dataclass(frozen=True, slots=True)

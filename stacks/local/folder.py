@@ -15,9 +15,10 @@ from stacks.local.provider import Properties, Provider, gone, unchanged, warn
 
 MODE = 0o700
 METRICS = "metrics"
-# What the processes leave: logs, what workers measured, when the service reconciled, and where an
-# interrupted reconcile or `tandem sync` stood, which says nothing about buckets of another life.
-LEFTOVERS = ("*.log*", "*.ready", "sync-*.json", "reconcile*", METRICS)
+# What the processes leave: logs, what workers measured, when the service reconciled and swept, and
+# where an interrupted reconcile or `tandem sync` stood, which says nothing about buckets of another
+# life.
+LEFTOVERS = ("*.log*", "*.ready", "sync-*.json", "reconcile*", "sweep.*", METRICS)
 # Servers' own folders, and what in them is data: a bucket, a stream.
 SERVERS = ("minio-*", "nats")
 DATA = ("minio-*/data/[!.]*", "nats/jetstream/*/streams/*")

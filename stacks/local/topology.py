@@ -192,6 +192,7 @@ class LocalTopology(ComponentResource):
             queue=JetStream(**queue, stack=self._settings.stack),
             service_url=service_url,
             reconcile=self._settings.reconcile.to_reconcile(),
+            sweep=self._settings.sweep.to_sweep(),
         ).dump()
 
     def _exported(self, service_url: Output[str], replicator: Replicator) -> dict[str, Output[Any]]:

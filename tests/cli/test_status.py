@@ -47,6 +47,8 @@ RECONCILE = {
     "last": None,
 }
 
+SWEEP = {**RECONCILE, "every": None, "older_than": 86400.0}
+
 Service = Callable[..., None]
 
 
@@ -79,12 +81,13 @@ def service(paper: Cli) -> Iterator[Service]:
 
 
 def test_status_shows_a_line_for_each_rule(paper: Cli, service: Service):
-    service({"rules": RULES, "reconcile": RECONCILE})
+    service({"rules": RULES, "reconcile": RECONCILE, "sweep": SWEEP})
     assert paper("status").lines == [
         "RULE       FROM    TO            LAG P50  LAG P99  BACKLOG  OLDEST  FAILED",
         "documents  source  target, copy   6.2 ms  31.0 ms    1,204   3.2 s  2 denied, 1 invalid",
         "logs       source  target              -        -        0       -  none",
         "reconcile: none yet; due now",
+        "sweep: off",
     ]
 
 
@@ -140,7 +143,7 @@ def test_watching_shows_the_table_again_and_again_though_the_service_goes(
         else:
             raise KeyboardInterrupt
 
-    service({"rules": RULES, "reconcile": RECONCILE})
+    service({"rules": RULES, "reconcile": RECONCILE, "sweep": SWEEP})
     screen = Console(force_terminal=True, width=120, record=True, color_system=None)
     monkeypatch.setattr(status, "out", screen)
     monkeypatch.setattr(status.time, "sleep", pause)
@@ -152,8 +155,8 @@ def test_watching_shows_the_table_again_and_again_though_the_service_goes(
 
 
 def test_watching_without_a_terminal_shows_it_once(paper: Cli, service: Service):
-    service({"rules": RULES, "reconcile": RECONCILE})
-    assert len(paper("status", "--watch").lines) == 4
+    service({"rules": RULES, "reconcile": RECONCILE, "sweep": SWEEP})
+    assert len(paper("status", "--watch").lines) == 5
     assert paper("status", "--watch", "--json").code == 2
 
 

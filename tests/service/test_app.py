@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from service.app import create
-from service.journal import Journal, now
+from service.journal import Journal, ReconcileRound, SweepRound, now
 from service.metrics import PrometheusMetrics
 from tandem.change import Change
 from tandem.errors import ErrorClass
@@ -123,21 +123,27 @@ async def test_metrics_are_prometheus_text(client: httpx.AsyncClient, settings: 
     assert 'tandem_outcomes_total{action="copy",rule="all",target="right"} 1.0' in answer.text
 
 
-async def reconciled(client: httpx.AsyncClient) -> dict[str, Any]:
-    told: dict[str, Any] = (await client.get("/v1/status")).json()["reconcile"]
-    return told
-
-
-async def test_the_reconcile_is_in_the_status_and_in_the_metrics(
-    settings: Settings, tmp_path: Path
+@pytest.mark.parametrize(
+    ("kind", "told", "counted"),
+    [
+        (ReconcileRound, {"every": 3600, "thorough": False}, "keys"),
+        (SweepRound, {"every": 86400, "older_than": 86400}, "kept"),
+    ],
+)
+async def test_what_recurs_is_in_the_status_and_in_the_metrics(
+    settings: Settings, tmp_path: Path, kind: Any, told: dict[str, Any], counted: str
 ):
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, kind)
     journal.due = now()
     journal.write()
     async for client in asked(settings, tmp_path):
         async with asyncio.timeout(10):
-            while not (told := await reconciled(client))["last"]:  # noqa: ASYNC110 -- only asking tells
+            found = {"last": None}
+            while not found["last"]:
+                found = (await client.get("/v1/status")).json()[kind.name]
                 await asyncio.sleep(0.05)
-        assert (told["every"], told["thorough"], told["current"]) == (3600, False, None)
-        assert (told["last"]["keys"], told["last"]["error"]) == (0, None)
-        assert "tandem_reconcile_ended_timestamp_seconds" in (await client.get("/metrics")).text
+        assert found | told | {"current": None} == found
+        assert (found["last"][counted], found["last"]["error"]) == (0, None)
+        text = (await client.get("/metrics")).text
+        assert f"tandem_{kind.name}_ended_timestamp_seconds" in text
+        assert f"tandem_{kind.name}_{counted} 0.0" in text

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from service import schedule
-from service.journal import NAME, Journal, Round, now
+from service import recurring
+from service.journal import Journal, ReconcileRound, now
 from service.metrics import Reconciled, exposition
 from service.schedule import Schedule
 from tandem import emission
@@ -32,6 +32,7 @@ from tests.test_reconcile import Listing
 SITES = {
     name: Site(name, name, "http://127.0.0.1:1", "key", "secret") for name in ("left", "right")
 }
+NAME = "reconcile.json"
 RULES = (Rule("one", "left", ("right",), prefix="1"), Rule("two", "left", ("right",), prefix="2"))
 NATS = JetStream("nats://127.0.0.1:1", "user", "password", "test")
 
@@ -64,8 +65,8 @@ def queued(queue: MemoryQueue) -> list[str]:
     return [native(message.body).key for message in queue._messages]
 
 
-def due(folder: Path, journal: Journal | None = None) -> None:
-    journal = journal or Journal(folder)
+def due(folder: Path, journal: Journal[ReconcileRound] | None = None) -> None:
+    journal = journal or Journal(folder, ReconcileRound)
     journal.due = now()
     journal.write()
 
@@ -155,7 +156,7 @@ async def test_an_error_stops_its_route_alone_is_told_and_is_tried_again_where_i
     assert f"reconcile stopped, and deleted nothing: {what}" in caplog.text
     assert "Traceback" not in caplog.text
     assert one.journal.due
-    assert one.journal.due - now() <= timedelta(seconds=schedule.RETRY)
+    assert one.journal.due - now() <= timedelta(seconds=recurring.RETRY)
     assert "tandem_reconcile_failed 1.0" in exposition(Reconciled(last)).decode()
     assert what in reconcile_line(one.to_json(), now())
 
@@ -169,8 +170,10 @@ async def test_an_error_stops_its_route_alone_is_told_and_is_tried_again_where_i
 async def test_a_round_that_failed_for_a_whole_interval_gives_way_to_a_new_one(
     make: Make, tmp_path: Path
 ):
-    journal = Journal(tmp_path)
-    journal.current = Round(began=(now() - timedelta(hours=2)).isoformat(), keys=99, done=["two"])
+    journal = Journal(tmp_path, ReconcileRound)
+    journal.current = ReconcileRound(
+        began=(now() - timedelta(hours=2)).isoformat(), keys=99, done=["two"]
+    )
     due(tmp_path, journal)
     assert (await until_ended(make()))["keys"] == 3
 
@@ -206,7 +209,7 @@ async def test_a_restart_goes_on_at_once_where_the_round_stood(
 
 
 def hold(folder: Path, held: Any, end: Any) -> None:
-    with Journal(folder).held() as alone:
+    with Journal(folder, ReconcileRound).held() as alone:
         assert alone
         held.set()
         end.wait(30)
@@ -251,7 +254,7 @@ async def test_a_fault_of_ours_is_logged_whole_and_survived(
 )
 def test_a_journal_that_is_not_ours_is_begun_anew(tmp_path: Path, text: str):
     (tmp_path / NAME).write_text(text)
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, ReconcileRound)
     assert (journal.due, journal.current, journal.last) == (None, None, None)
 
 

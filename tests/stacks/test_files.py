@@ -111,6 +111,8 @@ RUNTIME = (
     "metrics/counter.db",
     "sync-a-b.json",
     "reconcile.json",
+    "sweep.json",
+    "sweep.lock",
 )
 SOURCE = ("minio-source/data/.minio.sys/format.json", "minio-source/data/ours/key/xl.meta")
 STREAM = "nats/jetstream/$G/streams/local-changes/msgs/1.blk"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stacks import conflicts, names
 from stacks.settings import RuleSettings, SettingsError, StackSettings, parse
 from tandem.rule import Rule
-from tandem.settings import Reconcile
+from tandem.settings import Reconcile, Sweep
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ def site(told: str) -> str:
 PLAIN = "lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
 ONE = "name: one, source: a, targets: [b]"
 FREE_PORT = "a whole number from 1024 to 65535"
-KEYS = "topology, forceDestroy, sites, rules, reconcile, local"
+KEYS = "topology, forceDestroy, sites, rules, reconcile, sweep, local"
 INTERVAL = "a time from 10s to 30d, such as 90s, 10m or 1h, or off"
 AFFIX_FIX = "break it by another target, prefix or suffix"
 RIVAL_FIX = "let each key of a site come from one rule, by prefix or suffix"
@@ -93,6 +93,14 @@ MISTAKES = {
     "an interval in place of its section": (
         f"{GOOD}\nreconcile: 1h",
         'tandem:reconcile is "1h": use a mapping with the keys every, thorough',
+    ),
+    "an age of never": (
+        f"{GOOD}\nsweep: {{olderThan: never}}",
+        'tandem:sweep.olderThan is "never": use a time from 10s to 30d, such as 90s, 10m or 1h',
+    ),
+    "an age that is none yet": (
+        f"{GOOD}\nsweep: {{olderThan: 5s}}",
+        'tandem:sweep.olderThan is "5s": use a time from 10s to 30d, such as 90s, 10m or 1h',
     ),
     "unknown key of reconcile": (
         f"{GOOD}\nreconcile: {{interval: 1h}}",
@@ -459,6 +467,13 @@ def test_without_a_word_about_it_the_replicator_reconciles_every_hour():
     assert (
         parse(config(GOOD), stack="dev").reconcile.to_reconcile() == Reconcile() == Reconcile(3600)
     )
+
+
+def test_a_sweep_is_seconds_to_the_replicator():
+    told = parse(config(f"{GOOD}\nsweep: {{every: 12h, olderThan: 7d}}"), stack="dev").sweep
+    assert told.to_sweep() == Sweep(43_200, older_than=604_800)
+    assert parse(config(f"{GOOD}\nsweep: {{every: off}}"), stack="dev").sweep.to_sweep().every == 0
+    assert parse(config(GOOD), stack="dev").sweep.to_sweep() == Sweep() == Sweep(86_400, 86_400)
 
 
 def test_a_rules_settings_are_the_replicators_own():

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tandem.cli.stack import Refused, Stack
 from tandem.cli.terminal import Json, columns, document, out, say
-from tandem.report import STATUS_HEAD, reconcile_line, status_row
+from tandem.report import STATUS_HEAD, reconcile_line, status_row, sweep_line
 
 EXAMPLES = (
     "\b\n"
@@ -46,8 +46,8 @@ def status(
     Lag is the time from a change at the source to its being visible at the target, over the
     last few minutes: half of the copies took at most P50, all but one in a hundred at most P99.
     Backlog counts the changes that wait or are under way; OLDEST is how long the first of them
-    has waited. What failed lies in the error streams: see `tandem errors`. The last line tells
-    of the reconcile that comes by itself.
+    has waited. What failed lies in the error streams: see `tandem errors`. The last lines tell
+    of the reconcile and the sweep that come by themselves.
     """
     url = Stack.of(context).settings.service_url.rstrip("/") + "/v1/status"
     if watch and as_json:
@@ -60,11 +60,13 @@ def status(
         document(found)
         return
     columns(map(status_row, found["rules"]), head=STATUS_HEAD, right=NUMBERS)
-    say(_reconcile(found))
+    for line in _recurring(found):
+        say(line)
 
 
-def _reconcile(found: Mapping[str, Any]) -> str:
-    return reconcile_line(found["reconcile"], datetime.now(UTC))
+def _recurring(found: Mapping[str, Any]) -> tuple[str, ...]:
+    now = datetime.now(UTC)
+    return reconcile_line(found["reconcile"], now), sweep_line(found["sweep"], now)
 
 
 def fetch(url: str) -> dict[str, Any]:
@@ -112,4 +114,4 @@ def _table(url: str) -> RenderableType:
         return Group(table, Text(str(error), style="red"))
     for rule in found["rules"]:
         table.add_row(*map(Text, status_row(rule)))
-    return Group(table, Text(_reconcile(found)))
+    return Group(table, *map(Text, _recurring(found)))
