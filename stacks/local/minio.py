@@ -121,6 +121,8 @@ def _environment(name: str, password: Output[str]) -> dict[str, Input[str]]:
         "MINIO_ROOT_USER": USER,
         "MINIO_ROOT_PASSWORD": password,
         "MINIO_UPDATE": "off",
+        # A put is answered when its event is on disk, not some time later: docs/decisions/0007.
+        "MINIO_API_SYNC_EVENTS": "on",
         # Where it makes a folder for its client, whether or not there is a client.
         "HOME": f"{HOME}/{name}",
     }

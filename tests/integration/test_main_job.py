@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +14,9 @@ import nats
 import pytest
 
 from bench.traces import mc_environment
+from tandem.settings import Site
+from tandem.stores.base import Content
+from tandem.stores.s3 import S3Store
 from tests.conftest import client_of
 from tests.integration.workload import MIB, Item, contents, items, put, uploads, work
 from tests.stack import Stack
@@ -113,6 +118,44 @@ def test_nothing_is_lost_when_a_worker_the_queue_and_the_target_are_killed(stack
     keys = trickle.finish()
     assert_equal_sides(stack)
     assert_no_orphans(stack, keys)
+
+
+async def put_until_stuck(site: Site, prefix: str, count: int) -> list[str]:
+    """Put up to `count` objects by 16 clients, and return the keys of those that were answered."""
+    answered: list[str] = []
+    keys = iter([f"{prefix}/{number:05}" for number in range(count)])
+    store = S3Store.connect(site)
+
+    async def client() -> None:
+        for key in keys:
+            await store.put(key, key.encode(), Content())
+            answered.append(key)
+
+    clients = [asyncio.create_task(client()) for _ in range(16)]
+    before = -1
+    while before < len(answered) < count:
+        before = len(answered)
+        await asyncio.sleep(3)
+    for each in clients:
+        each.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
+    await store.close()
+    return answered
+
+
+def test_a_put_that_was_answered_is_replicated_though_queue_and_source_die(stack: Stack):
+    sites = stack.settings.sites
+    asyncio.run(put_until_stuck(sites["source"], "first", 1))  # so that MinIO knows the queue
+    stack.wait_until_quiet()
+    os.kill(stack.pid("nats"), signal.SIGSTOP)  # it hangs, so what is sent to it piles up
+    answered = asyncio.run(put_until_stuck(sites["source"], "answered", 8000))
+    assert len(answered) > 1000
+    stack.kill("minio-source")
+    stack.kill("nats")
+    stack.up()
+    stack.wait_until_quiet()
+    copies = contents(stack.server("target"), sites["target"].bucket)
+    assert sorted(set(answered) - copies.keys()) == []
 
 
 def test_doubled_and_shuffled_notifications_change_nothing(stack: Stack):
