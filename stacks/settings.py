@@ -123,6 +123,7 @@ class RuleSettings(_Section):
     )
     prefix: _Affix = ""
     suffix: _Affix = ""
+    target_prefix: Annotated[_Affix | None, Field(description=_TEXT)] = None
     deletes: Deletes = Field(default="mirror", description="mirror or keep")
     ownership: Ownership = Field(default="tandem", description="tandem or all")
     parts: Parts = Field(default="auto", description="auto or source")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 
@@ -106,6 +107,7 @@ def test_provenance_names_version_and_sequencer_where_there_are_any():
     assert len(told.pop("tandem-seal")) == 16
     assert told == {
         "tandem-source": "a",
+        "tandem-key": sha256(b"k").hexdigest()[:16],
         "tandem-etag": "e1",
         "tandem-version": "v7",
         "tandem-sequencer": "0A",

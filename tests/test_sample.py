@@ -51,18 +51,18 @@ async def test_objects_are_read_piece_by_piece_to_their_end(
     monkeypatch.setattr(sample, "CHUNK", 10)
     body = bytes(range(size))
     source, target = await pair(body)
-    reading = await Sample(100, 1).read(source, target, "k")
+    reading = await Sample(100, 1).read(source, target, "k", "k")
     assert (reading.size, reading.differs) == (size, False)
     assert reading.source == reading.target == hashlib.sha256(body).hexdigest()
     await target.put("k", body + b"more", Content())
-    assert (await Sample(100, 1).read(source, target, "k")).differs
+    assert (await Sample(100, 1).read(source, target, "k", "k")).differs
 
 
 async def test_what_is_deleted_meanwhile_is_a_conflict():
     source, target = await pair(b"body")
     await target.delete("k")
     with pytest.raises(Conflict, match="target:k was deleted"):
-        await Sample(100, 1).read(source, target, "k")
+        await Sample(100, 1).read(source, target, "k", "k")
 
 
 class Rotten(MemoryStore):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tandem.rule import Rule
@@ -14,6 +14,7 @@ from tandem.stores.base import ObjectState
 # User metadata that a copy carries beside the source's own: where it came from.
 PROVENANCE = "tandem-"
 SOURCE_SITE = f"{PROVENANCE}source"
+SOURCE_KEY = f"{PROVENANCE}key"
 SOURCE_ETAG = f"{PROVENANCE}etag"
 SOURCE_VERSION = f"{PROVENANCE}version"
 SOURCE_SEQUENCER = f"{PROVENANCE}sequencer"
@@ -21,6 +22,11 @@ SOURCE_SHA256 = f"{PROVENANCE}sha256"
 SEAL = f"{PROVENANCE}seal"
 # Enough of a digest to tell a copy as it was written from one that was edited since.
 SEAL_DIGITS = 16
+# As much of a digest tells the source key: a header holds no key, and 2 KB of metadata no two.
+KEY_DIGITS = 16
+
+# The reason to leave alone what is the same on both sides.
+EQUAL = "equal"
 
 
 class Action(StrEnum):
@@ -66,25 +72,47 @@ def provenance_of(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in metadata.items() if name.startswith(PROVENANCE)}
 
 
-def provenance(site: str, source: ObjectState, sequencer: str | None = None) -> dict[str, str]:
-    """Return the user metadata that tells where a copy of `source` on `site` came from."""
-    told = {SOURCE_SITE: site, SOURCE_ETAG: source.etag}
+def provenance(
+    site: str, source: ObjectState, sequencer: str | None = None, key: str | None = None
+) -> dict[str, str]:
+    """Return the user metadata that tells where a copy of `source` on `site` came from.
+
+    `key` is that of the copy, by default the same.
+    """
+    told = {SOURCE_SITE: site, SOURCE_KEY: _key_digest(source.key), SOURCE_ETAG: source.etag}
     if source.version_id:
         told[SOURCE_VERSION] = source.version_id
     if sequencer:
         told[SOURCE_SEQUENCER] = sequencer
-    return told | {SEAL: _seal(site, source.etag, source)}
+    copy = source if key is None else replace(source, key=key)
+    return told | {SEAL: _seal(site, source.etag, copy)}
 
 
-def is_copy(state: ObjectState, site: str) -> bool:
-    """Return whether an object is a copy from `site` that nobody has edited since.
+def came_from(state: ObjectState, site: str, key: str) -> bool:
+    """Return whether Tandem wrote an object, or what it was made of, from `key` of `site`.
+
+    Copies made before provenance knew of keys lie under the key that they came from.
+    """
+    told = state.metadata
+    if told.get(SOURCE_SITE) != site:
+        return False
+    return told[SOURCE_KEY] == _key_digest(key) if SOURCE_KEY in told else state.key == key
+
+
+def _key_digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_DIGITS]
+
+
+def is_copy(state: ObjectState, site: str, key: str) -> bool:
+    """Return whether an object is a copy of `key` at `site` that nobody has edited since.
 
     An object that was copied on by other hands, or had its metadata edited, may still carry our
-    provenance; the seal tells it, for it covers the key, the headers and the metadata.
+    provenance; the seal tells it, for it covers the key that the copy lies under, the headers and
+    the metadata.
     """
     told = state.metadata
     sealed = _seal(site, told.get(SOURCE_ETAG, ""), state)
-    return told.get(SOURCE_SITE) == site and told.get(SEAL) == sealed
+    return told.get(SEAL) == sealed and came_from(state, site, key)
 
 
 def _seal(site: str, etag: str, state: ObjectState) -> str:
@@ -131,7 +159,7 @@ def decide(source: Look | None, target: Look | None, rule: Rule) -> Decision:
         return Decision(Action.COPY, "not at the target")
     differs = difference(source, target)
     if differs is None:
-        return Decision(Action.SKIP, "equal")
+        return Decision(Action.SKIP, EQUAL)
     if differs == "tags differ":
         return Decision(Action.RETAG, differs)
     return Decision(Action.COPY, differs)
@@ -142,7 +170,10 @@ def _decide_delete(target: Look | None, rule: Rule) -> Decision:
         return Decision(Action.SKIP, "on neither side")
     if rule.deletes == "keep":
         return Decision(Action.SKIP, "the rule keeps what the source deletes")
-    written_from = target.state.metadata.get(SOURCE_SITE)
-    if rule.ownership == "tandem" and written_from != rule.source:
-        return Decision(Action.SKIP, "not written by Tandem from this source")
+    if rule.ownership == "tandem":
+        key = rule.source_key(target.state.key)
+        if target.state.metadata.get(SOURCE_SITE) != rule.source:
+            return Decision(Action.SKIP, "not written by Tandem from this source")
+        if key is None or not came_from(target.state, rule.source, key):
+            return Decision(Action.SKIP, "written by Tandem from another key")
     return Decision(Action.DELETE, "deleted at the source")

@@ -24,10 +24,10 @@ from tandem.decision import (
     difference,
     own_metadata,
     provenance,
-    provenance_of,
 )
 from tandem.delete_budget import DeleteBudget
 from tandem.errors import Conflict, Transient
+from tandem.looking import both_keys_named, look, viewed
 from tandem.outcome import Outcome
 from tandem.rule import Rule
 from tandem.stores.base import ALWAYS, CONFLICTS, Condition, Content, ObjectState, ObjectStore
@@ -77,15 +77,16 @@ class Engine:
 
     async def explain(self, rule: Rule, target: str, key: str) -> Decision:
         """Return what `converge` would do about a key now, and do nothing."""
-        seen, there = await self.look(rule, target, key)
-        return await self.decide(rule, target, key, seen, there)
+        with both_keys_named(rule, key):
+            seen, there = await self.look(rule, target, key)
+            return await self.decide(rule, target, key, seen, there)
 
     async def look(self, rule: Rule, target: str, key: str) -> tuple[Look | None, Look | None]:
-        """Return what the source, by positive evidence, and the target hold under a key."""
+        """Return what the source, by positive evidence, and the target hold of a source's key."""
         view = self.view(rule, target)
         return await both(
             look(self.stores[rule.source], key, view, evidence=True),
-            look(self.stores[target], key, view),
+            look(self.stores[target], rule.target_key(key), view),
         )
 
     async def decide(
@@ -94,18 +95,19 @@ class Engine:
         """Return what to do about a key of which both sides have been looked at."""
         if not rule.two_way:
             return decide(seen, there, rule)
-        source, other = Side(rule.source, seen), Side(target, there)
+        source = Side(rule.source, key, seen)
+        other = Side(target, rule.target_key(key), there)
         if is_open(source, other):
             source, other = await both(
-                self._remembering(source, key, other), self._remembering(other, key, source)
+                self._remembering(source, other), self._remembering(other, source)
             )
         return decide_both_ways(source, other, rule)
 
-    async def _remembering(self, side: Side, key: str, other: Side) -> Side:
+    async def _remembering(self, side: Side, other: Side) -> Side:
         """Return a side with its history, where that can tell what it has seen of the other."""
         if other.look is None:
             return side
-        return replace(side, history=await self.stores[side.site].history(key, HISTORY))
+        return replace(side, history=await self.stores[side.site].history(side.key, HISTORY))
 
     def view(self, rule: Rule, target: str) -> View:
         """Return what counts under a rule; tags only where both sides know such a thing."""
@@ -129,29 +131,8 @@ class Engine:
         `Transient` is marked unresolved if a write that was given up may still happen.
         """
         work = _Convergence(self, rule, target, change, deadline)
-        return await work.run()
-
-
-async def look(store: ObjectStore, key: str, view: View, *, evidence: bool = False) -> Look | None:
-    """Return what a store has under a key, as far as it counts.
-
-    With `evidence`, None means that the server positively said so, not just a 404 of which a
-    missing bucket may be the cause.
-    """
-    state = await store.head(key)
-    if state is None and evidence and not await store.is_absent(key):
-        state = await store.head(key)
-        if state is None:
-            raise Conflict(f"{store.site}:{key} comes and goes while it is looked at")
-    return await _viewed(store, state, view) if state else None
-
-
-async def _viewed(store: ObjectStore, state: ObjectState, view: View) -> Look:
-    if not view.metadata:
-        state = replace(state, metadata=provenance_of(state.metadata))
-    if view.tags and state.tag_count != 0:
-        return Look(state, await store.tags(state.key))
-    return Look(state)
+        with both_keys_named(rule, change.key):
+            return await work.run()
 
 
 class _Convergence:
@@ -171,6 +152,7 @@ class _Convergence:
         self.target_site = target
         self.change = change
         self.key = change.key
+        self.target_key = rule.target_key(change.key)
         self.source = engine.stores[rule.source]
         self.target = engine.stores[target]
         self.view = engine.view(rule, target)
@@ -246,7 +228,8 @@ class _Convergence:
                 return seen, await self._act(seen, None, body)
             except Conflict:
                 pass  # there is something: look at it
-        return seen, await self._act(seen, await look(self.target, self.key, self.view), body)
+        there = await look(self.target, self.target_key, self.view)
+        return seen, await self._act(seen, there, body)
 
     async def _fetch(self) -> tuple[Look | None, bytes | bytearray | None]:
         """Look at the source by reading it, which saves small objects a request.
@@ -259,7 +242,7 @@ class _Convergence:
                 return None, None
             state = reader.state
             body = await reader.read() if state.size <= EAGER else None
-        return await _viewed(self.source, state, self.view), body
+        return await viewed(self.source, state, self.view), body
 
     async def _act(
         self, seen: Look | None, there: Look | None, body: bytes | bytearray | None
@@ -275,12 +258,12 @@ class _Convergence:
             self.size = seen.state.size
             self.lag = self._lag(seen.state)
         elif decision.action is Action.RETAG and seen:
-            await self.target.put_tags(self.key, seen.tags)
+            await self.target.put_tags(self.target_key, seen.tags)
         elif decision.action is Action.DELETE:
             can = self.target.capabilities.conditional_delete
             condition = condition if can else ALWAYS
-            self.engine.deletes.check(self.rule, self.target_site, self.key)
-            await self.target.delete(self.key, condition)
+            self.engine.deletes.check(self.rule, self.target_site, self.target_key)
+            await self.target.delete(self.target_key, condition)
             self.engine.deletes.note(self.rule.name, self.target_site)
         return decision
 
@@ -290,12 +273,12 @@ class _Convergence:
         if state.version_id not in {None, NO_VERSION}:
             return
         content = Content(state.headers, state.metadata, loser.tags)
-        kept = f"{CONFLICTS}{state.etag}/{self.key}"
-        await self.target.copy(self.key, kept, content, if_match=state.etag)
+        kept = f"{CONFLICTS}{state.etag}/{state.key}"
+        await self.target.copy(state.key, kept, content, if_match=state.etag)
 
     async def _copy(self, seen: Look, condition: Condition, body: bytes | bytearray | None) -> None:
         state = seen.state
-        told = provenance(self.source.site, state, self._sequencer(state))
+        told = provenance(self.source.site, state, self._sequencer(state), self.target_key)
         content = Content(
             headers=state.headers,
             metadata=own_metadata(state.metadata) | told,
@@ -303,11 +286,12 @@ class _Convergence:
             storage_class=self.rule.storage_class,
         )
         if body is not None:
-            await self.engine.transfer.put(self.target, self.key, body, content, condition)
+            await self.engine.transfer.put(self.target, self.target_key, body, content, condition)
             return
         sizes = await self._sizes(state)
+        ends = (self.source, self.target)
         await self.engine.transfer.copy(
-            self.source, self.target, state, content, condition, sizes, self.deadline
+            *ends, state, content, condition, sizes, self.deadline, self.target_key
         )
 
     async def _sizes(self, state: ObjectState) -> tuple[int, ...]:

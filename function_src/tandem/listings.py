@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tandem.change import Change
 from tandem.errors import Invalid, TandemError
@@ -42,15 +42,34 @@ async def walk(
 ) -> AsyncGenerator[Pair, None]:
     """Yield each key that `rule` covers, of its source or of `target`, in order, once.
 
-    Only those after `start_after`, and those that begin with `prefix`, which begins with the
-    rule's own. Raises what a listing raises.
+    All keys are the source's; what the target calls them is no other order, since only a prefix
+    that all have differs. Only those after `start_after`, and those that begin with `prefix`,
+    which begins with the rule's own. Raises what a listing raises.
     """
     prefix = prefix or rule.prefix
     here = listing(stores[rule.source], prefix, start_after)
-    there = listing(stores[target], prefix, start_after)
+    there = _listing_there(stores[target], rule, prefix, start_after)
     async with aclosing(here), aclosing(there), aclosing(pairs(here, there, rule.covers)) as both:
         async for pair in both:
             yield pair
+
+
+def _listing_there(
+    store: ObjectStore, rule: Rule, prefix: str, start_after: str
+) -> AsyncGenerator[Entry, None]:
+    """Return the listing of a target, under what the source calls its objects."""
+    if not rule.rewrites:
+        return listing(store, prefix, start_after)
+    after = rule.target_key(start_after) if start_after else ""
+    return _renamed(rule, listing(store, rule.target_key(prefix), after))
+
+
+async def _renamed(rule: Rule, entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[Entry, None]:
+    async with aclosing(entries):
+        async for entry in entries:
+            key = rule.source_key(entry.key)
+            if key is not None:
+                yield replace(entry, key=key)
 
 
 async def pairs(

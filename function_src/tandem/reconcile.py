@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from tandem.concurrency import together
-from tandem.decision import Action, Decision
+from tandem.decision import EQUAL, Action, Decision
 from tandem.engine import Engine
 from tandem.errors import TandemError
 from tandem.listings import Pair, hint, walk
@@ -24,13 +24,14 @@ from tandem.sample import Reading, Sample
 # How many keys are looked at or copied at once.
 IN_FLIGHT = 32
 # The reasons of a skip that say that both sides agree.
-AGREED = frozenset({"equal", "equal by its listing", "on neither side"})
+AGREED = frozenset({EQUAL, "equal by its listing", "on neither side"})
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Say what was found, or done, about one key at one target.
 
+    `key` is the source's, `target_key` what the target calls it.
     `decision` is None if `error` kept it from being made. `size` is the bytes that were copied.
     `foreign` marks a key that only the target has and that the rule leaves alone. `reading` holds
     what reading the bytes of both sides showed, of a key that a sample picked.
@@ -45,6 +46,7 @@ class Finding:
     size: int = 0
     foreign: bool = False
     reading: Reading | None = None
+    target_key: str = ""
 
     @property
     def corrupt(self) -> bool:
@@ -109,17 +111,18 @@ async def _explain(
 
     What is put or deleted meanwhile is a conflict, upon which both sides are asked again.
     """
-    stores, key = (engine.stores[rule.source], engine.stores[target]), pair.key
+    sides, key = (engine.stores[rule.source], engine.stores[target]), pair.key
 
     async def attempt() -> tuple[Decision, Reading | None]:
         decision = await engine.explain(rule, target, key)
-        equal = decision.action is Action.SKIP and pair.source and pair.target
-        return decision, await sample.read(*stores, key) if sample and equal else None
+        if not sample or decision.reason != EQUAL or not (pair.source and pair.target):
+            return decision, None
+        return decision, await sample.read(*sides, key, rule.target_key(key))
 
     try:
         decision, reading = await insist(attempt)
     except TandemError as error:
-        return Finding(rule.name, rule.source, target, key, None, error)
+        return _failed(rule, target, key, error)
     return replace(_found(rule, target, pair, decision), reading=reading)
 
 
@@ -173,7 +176,7 @@ async def _converge(engine: Engine, rule: Rule, target: str, pair: Pair) -> Find
             await asyncio.sleep(outcome.recheck)
             outcome = await insist(lambda: engine.converge(rule, target, change))
     except TandemError as error:
-        return Finding(rule.name, rule.source, target, pair.key, None, error)
+        return _failed(rule, target, pair.key, error)
     return _found(rule, target, pair, decision, size)
 
 
@@ -185,7 +188,21 @@ def _found(rule: Rule, target: str, pair: Pair, decision: Decision, size: int = 
     foreign = (
         pair.source is None and decision.action is Action.SKIP and decision.reason not in AGREED
     )
-    return Finding(rule.name, rule.source, target, pair.key, decision, size=size, foreign=foreign)
+    return Finding(
+        rule.name,
+        rule.source,
+        target,
+        pair.key,
+        decision,
+        size=size,
+        foreign=foreign,
+        target_key=rule.target_key(pair.key),
+    )
+
+
+def _failed(rule: Rule, target: str, key: str, error: TandemError) -> Finding:
+    there = rule.target_key(key)
+    return Finding(rule.name, rule.source, target, key, None, error, target_key=there)
 
 
 class _Place:

@@ -151,9 +151,16 @@ def finding(found: Finding) -> dict[str, Any]:
         "source": found.source,
         "target": found.target,
         "key": found.key,
+        "target_key": found.target_key or found.key,
         "what": what(found),
         "why": why(found),
     }
+
+
+def called(key: str, target_key: str) -> str:
+    """Return a key for people; where the target calls it something else, what it does."""
+    told = printable(key)
+    return told if target_key in ("", key) else f"{told} → {printable(target_key)}"
 
 
 def what(found: Finding) -> str:

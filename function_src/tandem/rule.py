@@ -11,11 +11,16 @@ Deletes = Literal["mirror", "keep"]
 Ownership = Literal["tandem", "all"]
 Parts = Literal["auto", "source"]
 
+# What Tandem keeps for itself in every bucket.
+OWN = (SCRATCH, CONFLICTS)
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Say which keys of one source site replicate to which target sites.
 
+    `target_prefix` takes the place of `prefix` in the keys at the targets; None keeps them as they
+    are.
     `deletes: mirror` carries deletes over, `keep` never deletes at the target.
     `ownership: tandem` deletes only what Tandem wrote, `all` whatever has the key.
     `parts: source` uploads with the source's part boundaries, so that multipart ETags agree.
@@ -30,6 +35,7 @@ class Rule:
     targets: tuple[str, ...]
     prefix: str = ""
     suffix: str = ""
+    target_prefix: str | None = None
     deletes: Deletes = "mirror"
     ownership: Ownership = "tandem"
     parts: Parts = "auto"
@@ -44,12 +50,37 @@ class Rule:
         """Return this rule, and if it goes both ways the way back under the same name."""
         if not self.two_way:
             return (self,)
-        return (self, replace(self, source=self.targets[0], targets=(self.source,)))
+        back = replace(self, source=self.targets[0], targets=(self.source,))
+        if self.target_prefix is None:
+            return (self, back)
+        return (self, replace(back, prefix=self.target_prefix, target_prefix=self.prefix))
+
+    @property
+    def rewrites(self) -> bool:
+        """Return whether keys are others at the targets than at the source."""
+        return self.target_prefix not in (None, self.prefix)
 
     def covers(self, key: str) -> bool:
-        """Return whether this rule replicates `key`; no rule does what Tandem keeps for itself."""
-        return (
-            key.startswith(self.prefix)
-            and key.endswith(self.suffix)
-            and not key.startswith((SCRATCH, CONFLICTS))
-        )
+        """Return whether this rule replicates `key`; no rule does what Tandem keeps for itself.
+
+        That holds at both sides. Where keys are rewritten, the suffix lies wholly behind the
+        prefix, so that the way back covers the same objects, and something is left of the key.
+        """
+        if not key.startswith(self.prefix) or key.startswith(OWN):
+            return False
+        if not self.rewrites:
+            return key.endswith(self.suffix)
+        there = self.target_key(key)
+        behind = key[len(self.prefix) :]
+        return "" not in (key, there) and not there.startswith(OWN) and behind.endswith(self.suffix)
+
+    def target_key(self, key: str) -> str:
+        """Return what `key`, which begins with the prefix, is called at the targets."""
+        if self.target_prefix is None:
+            return key
+        return self.target_prefix + key[len(self.prefix) :]
+
+    def source_key(self, key: str) -> str | None:
+        """Return what `key` of a target is called at the source, None if no copy is called so."""
+        prefix = self.prefix if self.target_prefix is None else self.target_prefix
+        return self.prefix + key[len(prefix) :] if key.startswith(prefix) else None

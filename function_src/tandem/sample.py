@@ -55,12 +55,14 @@ class Sample:
         digest = hashlib.blake2b(key.encode(), digest_size=8, key=self._salt).digest()
         return int.from_bytes(digest) < self._share * 2**64
 
-    async def read(self, source: ObjectStore, target: ObjectStore, key: str) -> Reading:
-        """Read `key` on both sides, a piece at a time.
+    async def read(
+        self, source: ObjectStore, target: ObjectStore, key: str, target_key: str
+    ) -> Reading:
+        """Read an object on both sides, under what each calls it, a piece at a time.
 
         Raises `Conflict` if it is put or deleted meanwhile, and whatever else reading raises.
         """
-        here, there = await both(_Side.of(source, key), _Side.of(target, key))
+        here, there = await both(_Side.of(source, key), _Side.of(target, target_key))
         for first in range(0, max(here.size, there.size), CHUNK):
             async with self._budget.take(2 * CHUNK):
                 await both(here.read(first), there.read(first))

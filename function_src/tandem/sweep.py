@@ -57,16 +57,17 @@ async def sweep(
 ) -> AsyncGenerator[Swept, None]:
     """Abort the uploads of ours at `target` in which nothing has moved for `older_than` seconds.
 
-    Only those under keys that `rule` covers, and only where both sides, asked about the key, need
+    Only those under keys that `rule` writes, and only where both sides, asked about the key, need
     no copy: what a copy still wants it takes up or aborts itself. Yields each upload of ours that
     is old enough. `dry_run` aborts nothing. Somebody else's uploads are never touched. Raises
     what listing the uploads raises.
     """
     uploads = await insist(engine.stores[target].list_uploads)
     for upload in uploads:
-        if not rule.covers(upload.key):
+        key = rule.source_key(upload.key)
+        if key is None or not rule.covers(key):
             continue
-        swept = await _look_into(engine, rule, target, upload, older_than)
+        swept = await _look_into(engine, rule, target, upload, key, older_than)
         if swept and swept.aborted and not dry_run:
             swept = await _abort(engine, swept)
         if swept:
@@ -74,16 +75,19 @@ async def sweep(
 
 
 async def _look_into(
-    engine: Engine, rule: Rule, target: str, upload: Upload, older_than: float
+    engine: Engine, rule: Rule, target: str, upload: Upload, key: str, older_than: float
 ) -> Swept | None:
-    """Return what is to be done about an upload, None if it is not ours or too young."""
+    """Return what is to be done about an upload, None if it is not ours or too young.
+
+    `key` is what the source calls it.
+    """
     store = engine.stores[target]
     ledger = None
     try:
         ledger = await insist(lambda: ledger_of(store, upload))
         if ledger is None or ledger.youngest < older_than:
             return None
-        decision = await insist(lambda: engine.explain(rule, target, upload.key))
+        decision = await insist(lambda: engine.explain(rule, target, key))
     except TandemError as error:
         return _swept(rule, target, upload, ledger, error=error)
     unwanted = decision.action is not Action.COPY

@@ -127,14 +127,17 @@ class Transfer:
         condition: Condition,
         sizes: tuple[int, ...],
         deadline: float | None = None,
+        key: str | None = None,
     ) -> Written:
-        """Copy the object that `state` describes, and no other, to the same key of `target`.
+        """Copy the object that `state` describes, and no other, to `key` of `target`.
 
-        `sizes` are the parts to send it in, none for one request. `deadline` is a moment of the
-        event loop's clock. Raises `Conflict` if the source moved, or the condition does not hold
-        at the target; then nothing is there that was not before. Raises `Unfinished` before the
-        deadline if not all can be sent by then; `Invalid` if that would lead nowhere.
+        `key` is by default the same as at the source. `sizes` are the parts to send it in, none for
+        one request. `deadline` is a moment of the event loop's clock. Raises `Conflict` if the
+        source moved, or the condition does not hold at the target; then nothing is there that was
+        not before. Raises `Unfinished` before the deadline if not all can be sent by then;
+        `Invalid` if that would lead nowhere.
         """
+        key = state.key if key is None else key
         pace = Pace(deadline)
         if not pace.allows(state.size):
             raise Unfinished(
@@ -146,8 +149,8 @@ class Transfer:
         if not sizes:
             async with self.budget.take(state.size):
                 body = await read(source, state)
-                return await self.put(target, state.key, body, content, condition)
-        work = _PartCopy(self, source, target, state, content, sizes, pace)
+                return await self.put(target, key, body, content, condition)
+        work = _PartCopy(self, source, target, state, key, content, sizes, pace)
         return await work.run(condition)
 
 
@@ -179,6 +182,7 @@ class _PartCopy:
         source: ObjectStore,
         target: ObjectStore,
         state: ObjectState,
+        key: str,
         content: Content,
         sizes: tuple[int, ...],
         pace: Pace,
@@ -187,6 +191,7 @@ class _PartCopy:
         self.source = source
         self.target = target
         self.state = state
+        self.key = key
         self.content = content
         self.spans = plan(sizes)
         self.pace = pace
@@ -196,7 +201,7 @@ class _PartCopy:
 
     async def run(self, condition: Condition) -> Written:
         """Take up the upload or begin one, send what is missing, complete it."""
-        key = self.state.key
+        key = self.key
         upload_id = await self._resume() or await self._begin()
         try:
             await self._send(upload_id)
@@ -211,17 +216,17 @@ class _PartCopy:
             raise
 
     async def _begin(self) -> str:
-        upload_id = await self.target.create_upload(self.state.key, self.content)
+        upload_id = await self.target.create_upload(self.key, self.content)
         await together(self._mark(upload_id), self._flag(upload_id, UNDER_WAY))
         return upload_id
 
     async def _mark(self, upload_id: str) -> None:
         number = marker_number(self.target.capabilities.max_parts)
-        await self.target.upload_part(self.state.key, upload_id, number, self.marker)
+        await self.target.upload_part(self.key, upload_id, number, self.marker)
 
     async def _flag(self, upload_id: str, body: bytes) -> None:
         number = flag_number(self.target.capabilities.max_parts)
-        await self.target.upload_part(self.state.key, upload_id, number, body)
+        await self.target.upload_part(self.key, upload_id, number, body)
 
     async def _send(self, upload_id: str) -> None:
         """Send the parts that are missing, as many as the time allows."""
@@ -244,7 +249,7 @@ class _PartCopy:
                         f"{self.source.site}:{self.state.key} gave {len(body)} bytes "
                         f"where {span.size} were asked for"
                     )
-                part = await self.target.upload_part(self.state.key, upload_id, span.number, body)
+                part = await self.target.upload_part(self.key, upload_id, span.number, body)
             self.pace.note(span.size, loop.time() - started)
             self.parts[span.number] = part
             self.sent += span.size
@@ -256,7 +261,7 @@ class _PartCopy:
         """
         if not self.target.capabilities.resumes:
             raise Invalid(
-                f"{self.target.site}:{self.state.key!r} cannot be sent before the deadline, and "
+                f"{self.target.site}:{self.key!r} cannot be sent before the deadline, and "
                 "this site tells too little of an unfinished upload to go on with it: "
                 "give the worker more time, or use one without a deadline"
             )
@@ -281,7 +286,7 @@ class _PartCopy:
         Uploads of ours that belong to another state of the source are aborted: nobody will
         complete them. Raises `Conflict` if another worker is at it.
         """
-        key = self.state.key
+        key = self.key
         found = None
         for upload in await self.target.list_uploads(key):
             ledger = await ledger_of(self.target, upload) if upload.key == key else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tandem.decision import SOURCE_VERSION, Action, Decision, Look, difference, is_copy
+from tandem.decision import EQUAL, SOURCE_VERSION, Action, Decision, Look, difference, is_copy
 from tandem.rule import Rule
 from tandem.stores.base import ObjectState
 
@@ -22,18 +22,19 @@ CONFLICT = "both sides changed, and this one is later"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Hold what one site has under a key, and the versions that it had before, newest first.
+    """Hold what one site has under its key, and the versions that it had before, newest first.
 
     `look` is None if there is positive evidence that it has nothing.
     """
 
     site: str
+    key: str
     look: Look | None
     history: tuple[ObjectState, ...] = ()
 
     def is_copy_from(self, other: Side) -> bool:
         """Return whether this side holds a copy from `other` that nobody has edited since."""
-        return self.look is not None and is_copy(self.look.state, other.site)
+        return self.look is not None and is_copy(self.look.state, other.site, other.key)
 
     def has_moved_on_from(self, other: Side) -> bool:
         """Return whether this side once held a copy of what `other` holds now.
@@ -43,7 +44,7 @@ class Side:
         if other.look is None or other.look.state.version_id is None:
             return False
         return any(
-            is_copy(state, other.site)
+            is_copy(state, other.site, other.key)
             and state.metadata.get(SOURCE_VERSION) == other.look.state.version_id
             for state in self.history
         )
@@ -74,7 +75,7 @@ def decide_both_ways(source: Side, target: Side, rule: Rule) -> Decision:
 def _decide_between(source: Side, target: Side, here: Look, there: Look) -> Decision:
     differs = difference(here, there)
     if differs is None:
-        return Decision(Action.SKIP, "equal")
+        return Decision(Action.SKIP, EQUAL)
     if differs == "tags differ":
         return Decision(Action.RETAG, differs)
     # Each question is asked of both sides, so that the way back comes to the opposite answer.

@@ -181,6 +181,7 @@ def test_put_waits_until_the_object_is_at_the_target(queued: Cli, target: Side):
     assert arrival | {"seconds": 0} == {
         "rule": "documents",
         "target": "target",
+        "key": "k",
         "seconds": 0,
         "level": True,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import string
+from dataclasses import replace
 from unicodedata import normalize
 
 import pytest
@@ -58,6 +59,37 @@ def test_odd_keys_come_level_and_are_listed_in_the_order_of_their_bytes(
     assert cli("verify").code == 0
     listed = cli("ls", "source", "--json").json["objects"]
     assert [one["key"] for one in listed] == sorted(ODD, key=str.encode)
+
+
+def test_a_key_that_has_another_name_at_the_target_is_told_by_both(
+    cli: Cli, source: Side, target: Side
+):
+    cli.write(rules=(replace(LOGS, deletes="mirror", target_prefix="old/"),))
+    for key in ("logs/a", "logs/b", "other"):
+        source.put(key)
+    assert "logs: source → target: 2 keys in " in cli("sync").out
+    assert target.keys() == ["old/a", "old/b"]
+    source.put("logs/a", b"new")
+    source.delete("logs/b")
+    target.put("old/c")
+    target.put("theirs")
+    for quick in ([], ["--quick"]):
+        assert cli("verify", *quick).lines == [
+            "WHAT     TARGET  KEY             WHY",
+            "copy     target  logs/a → old/a  content differs",
+            "delete   target  logs/b → old/b  deleted at the source",
+            "foreign  target  logs/c → old/c  not written by Tandem from this source",
+            "logs: source → target: 3 keys, 2 differ, 1 foreign",
+        ]
+    found = cli("verify", "--json").json["findings"][0]
+    assert (found["key"], found["target_key"]) == ("logs/a", "old/a")
+    assert cli("sync", "--dry-run").lines[0] == (
+        "copy    source → target  logs/a → old/a  (content differs)"
+    )
+    assert cli("sync").code == 0
+    assert target.get("old/a")["Body"] == b"new"
+    assert target.keys() == ["old/a", "old/c", "theirs"]
+    assert "1 object read" in cli("verify", "--sample", "100").out
 
 
 def test_verify_lists_what_differs_and_why_and_exits_with_1(cli: Cli, source: Side, target: Side):

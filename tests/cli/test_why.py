@@ -187,6 +187,44 @@ def test_a_key_that_no_rule_covers_is_told_with_what_the_rules_take(streams: Cli
     assert streams("why", "k", "--rule", "logs", "--json").json["routes"] == []
 
 
+RENAMING = replace(LOGS, target_prefix="old/")
+
+
+def test_a_key_that_has_another_name_at_the_target_is_told_by_both(
+    streams: Cli, source: Side, target: Side
+):
+    streams.write(rules=(RENAMING,))
+    source.put("logs/k", b"hello")
+    assert streams("sync").code == 0
+    assert target.keys() == ["old/k"]
+    told = streams("why", "logs/k")
+    assert told.code == 0
+    assert told.lines[0] == "logs: source:logs/k → target:old/k"
+    assert told.lines[3].startswith("  target  5 B, ")
+    (route,) = streams("why", "logs/k", "--json").json["routes"]
+    assert (route["source"]["key"], route["target"]["key"]) == ("logs/k", "old/k")
+
+
+def test_a_copys_key_leads_to_its_source(streams: Cli):
+    streams.write(rules=(RENAMING,))
+    assert streams("why", "old/k").out == (
+        "no rule covers old/k, so nothing replicates it: logs takes keys that begin with 'logs/' "
+        "from source, and writes this one from 'logs/k'\n"
+    )
+
+
+def test_a_key_that_its_other_name_makes_too_long_is_told_plainly(streams: Cli, source: Side):
+    streams.write(rules=(replace(RENAMING, target_prefix=f"{'o' * 250}/" * 2),))
+    key = f"logs/{'/'.join(['k' * 200] * 4)}"
+    source.put(key)
+    told = streams("why", key)
+    assert told.code == 1
+    assert told.lines[1].endswith("it cannot be replicated: target cannot keep a key like this")
+    verified = streams("verify")
+    assert verified.code == 1
+    assert "1305 bytes, and 1 to 1024 can be kept; source:'logs/kkk" in verified.out
+
+
 def test_a_key_of_tandems_own_is_covered_by_no_rule(streams: Cli):
     told = streams("why", ".tandem/probe/1")
     assert told.lines[0].endswith("documents takes every key but Tandem's own from source")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stacks import conflicts, names
@@ -254,6 +254,70 @@ MISTAKES = {
         rules(f"{ONE}, prefix: {'é' * 257}"),
         f'tandem:rules[0].prefix is "{"é" * 58}…: use at most 512 bytes, not 514',
     ),
+    "a target prefix that is too long": (
+        rules(f"{ONE}, targetPrefix: {'é' * 257}"),
+        f'tandem:rules[0].targetPrefix is "{"é" * 58}…: use at most 512 bytes, not 514',
+    ),
+    "a target prefix that is a number": (
+        rules(f"{ONE}, targetPrefix: 2026"),
+        "tandem:rules[0].targetPrefix is 2026: use a text of at most 512 bytes",
+    ),
+    "a target prefix where Tandem keeps things of its own": (
+        rules(f"{ONE}, targetPrefix: .conflict/a"),
+        (
+            'tandem:rules[0].targetPrefix is ".conflict/a", where Tandem keeps things of its own: '
+            "begin with neither .tandem/probe/ nor .conflict/"
+        ),
+    ),
+    "a prefix where Tandem keeps things of its own": (
+        rules(f"{ONE}, prefix: .tandem/probe/"),
+        (
+            'tandem:rules[0].prefix is ".tandem/probe/", where Tandem keeps things of its own: '
+            "begin with neither .tandem/probe/ nor .conflict/"
+        ),
+    ),
+    "other keys of its own source": (
+        rules("name: one, source: a, targets: [a], prefix: x/, targetPrefix: y/"),
+        'tandem:rules[0].targets[0] is "a", the rule\'s own source: name another site',
+    ),
+    "other keys of one source to the same keys": (
+        rules(
+            f"{ONE}, prefix: x/, targetPrefix: all/",
+            "name: two, source: a, targets: [b], prefix: y/, targetPrefix: all/",
+        ),
+        (
+            f'tandem:rules[1].targets[0] is "b", to which rules[0] writes keys like "all/…" too: '
+            f"{RIVAL_FIX}"
+        ),
+    ),
+    "what is stripped of its prefix beside what has none": (
+        rules(
+            f"{ONE}, prefix: x/, targetPrefix: ''",
+            "name: two, source: c, targets: [b], prefix: y/",
+        ),
+        (
+            f'tandem:rules[1].targets[0] is "b", to which rules[0] writes keys like "y/…" too: '
+            f"{RIVAL_FIX}"
+        ),
+    ),
+    "a loop in which keys grow": (
+        rules(f"{ONE}, targetPrefix: from-a/", "name: two, source: b, targets: [a]"),
+        (
+            'tandem:rules[1].targets[0] is "a", which closes a loop for every key (a → b → a): '
+            f"{AFFIX_FIX}"
+        ),
+    ),
+    "a loop by other names": (
+        rules(
+            f"{ONE}, prefix: x/, targetPrefix: y/",
+            "name: two, source: b, targets: [c], prefix: y/, targetPrefix: z/",
+            "name: three, source: c, targets: [a], targetPrefix: x/",
+        ),
+        (
+            'tandem:rules[2].targets[0] is "a", which closes a loop for keys like "x/…" '
+            f"(a → b → c → a): {AFFIX_FIX}"
+        ),
+    ),
     "both ways to two targets": (
         rules("name: one, source: a, targets: [b, c], twoWay: true"),
         "tandem:rules[0].twoWay is true, and the rule has 2 targets: name one target, and no more",
@@ -423,7 +487,7 @@ def test_every_key_can_be_set():
               b: {server: target}
             rules:
               - {name: one, source: a, targets: [b], prefix: x/, suffix: .jpg, deletes: keep,
-                 ownership: all, parts: source, tags: false}
+                 ownership: all, parts: source, tags: false, targetPrefix: y/}
             local:
               workers: 64
               slots: 1
@@ -449,6 +513,7 @@ def test_every_key_can_be_set():
         ownership="all",
         parts="source",
         tags=False,
+        target_prefix="y/",
     )
     assert settings.local.ports.source_console == 9001
     assert isinstance(settings, StackSettings)
@@ -499,8 +564,25 @@ def test_a_rules_settings_are_the_replicators_own():
         (f"{ONE}, prefix: x", "name: two, source: c, targets: [b], prefix: y"),
         ("name: one, source: a, targets: [b, c]",),
         (ONE, "name: two, source: b, targets: [c]"),
+        (
+            f"{ONE}, targetPrefix: from-a/",
+            "name: two, source: c, targets: [b], targetPrefix: from-c/",
+        ),
+        (
+            f"{ONE}, prefix: in/, targetPrefix: work/",
+            "name: two, source: b, targets: [a], prefix: work/, targetPrefix: out/",
+        ),
+        (
+            f"{ONE}, prefix: a/, targetPrefix: from-a/",
+            "name: two, source: b, targets: [a], prefix: b/, targetPrefix: from-b/",
+        ),
+        (f"{ONE}, prefix: a/b/, targetPrefix: '', twoWay: true",),
     ],
-    ids=["there and back by prefix", "by suffix", "fan-in by prefix", "fan-out", "chain"],
+    ids=[
+        *("there and back by prefix", "by suffix", "fan-in by prefix", "fan-out", "chain"),
+        *("fan-in by target prefix", "round once by other names", "there and back by other names"),
+        "both ways by other names",
+    ],
 )
 def test_rules_that_share_no_key_may_meet(told: tuple[str, ...]):
     assert len(parse(config(rules(*told)), stack="dev").rules) == len(told)
@@ -524,33 +606,65 @@ def test_a_bad_bucket_name_does_not(name: str):
     assert names.bucket_fault(name)
 
 
-# Of prefixes and suffixes of two letters at most, all that can happen happens in keys of four.
-KEYS = ["".join(letters) for size in range(1, 5) for letters in product("ab", repeat=size)]
+# Of prefixes and suffixes of two letters at most, all that can happen happens in keys of four; to
+# be rewritten by several rules in turn a key needs a few letters more.
+EVERY_KEY = ["".join(letters) for size in range(1, 8) for letters in product("ab", repeat=size)]
 AFFIXES = st.text("ab", max_size=2)
+TARGET_PREFIXES = st.none() | AFFIXES
+# What has gone so many steps goes on for ever: the longest key shrinks no more often.
+FOR_EVER = 100
 
 
-def rule(source: str, targets: tuple[str, ...], prefix: str, suffix: str) -> Rule:
-    return Rule(name="r", source=source, targets=targets, prefix=prefix, suffix=suffix)
+def rule(
+    source: str,
+    targets: tuple[str, ...],
+    prefix: str,
+    suffix: str,
+    target_prefix: str | None = None,
+) -> Rule:
+    return Rule("r", source, targets, prefix=prefix, suffix=suffix, target_prefix=target_prefix)
 
 
-@given(AFFIXES, AFFIXES, AFFIXES, AFFIXES)
-def test_rules_overlap_when_some_key_is_covered_by_both(p1: str, s1: str, p2: str, s2: str):
-    one, other = rule("a", ("b",), p1, s1), rule("a", ("b",), p2, s2)
-    both = any(one.covers(key) and other.covers(key) for key in KEYS)
-    assert conflicts.overlap(one, other) == both
+@given(AFFIXES, AFFIXES, TARGET_PREFIXES, AFFIXES, AFFIXES, TARGET_PREFIXES)
+def test_rules_overlap_when_some_key_is_written_by_both(
+    p1: str, s1: str, t1: str | None, p2: str, s2: str, t2: str | None
+):
+    one, other = rule("a", ("b",), p1, s1, t1), rule("a", ("b",), p2, s2, t2)
+    written = [
+        {each.target_key(key) for key in EVERY_KEY if each.covers(key)} for each in (one, other)
+    ]
+    assert conflicts.overlap(one, other) == bool(written[0] & written[1])
 
 
-def goes_round(edges: list[tuple[str, str]]) -> bool:
-    """Peel off whatever nothing flows into; what is left goes round."""
-    while edges:
-        fed = {target for _, target in edges}
-        left = [edge for edge in edges if edge[0] in fed]
-        if left == edges:
-            return True
-        edges = left
-    return False
+def goes_on(many: list[Rule], site: str, key: str) -> bool:
+    """Tell whether something is replicated on and on once a key is written at a site."""
+    frontier, steps = {(site, key)}, 0
+    while frontier and steps < FOR_EVER and len(frontier) < FOR_EVER:
+        frontier = {
+            (target, one.target_key(there))
+            for at, there in frontier
+            for one in many
+            if one.source == at and one.covers(there)
+            for target in one.targets
+            if target != at
+        }
+        steps += 1
+    return bool(frontier)
 
 
+def are_rivals(many: list[Rule]) -> bool:
+    written = [
+        (target, one.target_key(key))
+        for one in many
+        for target in one.targets
+        if target != one.source
+        for key in EVERY_KEY
+        if one.covers(key)
+    ]
+    return len(set(written)) < len(written)
+
+
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.builds(
@@ -559,22 +673,15 @@ def goes_round(edges: list[tuple[str, str]]) -> bool:
             st.lists(st.sampled_from("wxyz"), min_size=1, max_size=2, unique=True).map(tuple),
             AFFIXES,
             AFFIXES,
+            TARGET_PREFIXES,
         ),
-        max_size=5,
+        max_size=4,
     )
 )
 def test_loops_and_rivals_are_found_when_some_key_has_one(many: list[Rule]):
     found = list(conflicts.of_rules(dict(enumerate(many)), None))
-    loops = rivals = False
-    for key in KEYS:
-        edges = [
-            (one.source, target)
-            for one in many
-            if one.covers(key)
-            for target in one.targets
-            if target != one.source
-        ]
-        loops = loops or goes_round(edges)
-        rivals = rivals or any(first[1] == second[1] for first, second in combinations(edges, 2))
+    loops = any(
+        goes_on(many, site, key) for site in {one.source for one in many} for key in EVERY_KEY
+    )
     assert any("closes a loop" in mistake.state for mistake in found) == loops
-    assert any("writes" in mistake.state for mistake in found) == rivals
+    assert any("writes" in mistake.state for mistake in found) == are_rivals(many)

@@ -17,7 +17,7 @@ from tandem.rule import Rule
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Say whether an object reached one target.
+    """Say whether an object reached one target, where it is called `key`.
 
     `seconds` runs from the end of the put to the worker's outcome; None if none was heard.
     `level` says that both sides, when asked, agreed.
@@ -25,6 +25,7 @@ class Arrival:
 
     rule: str
     target: str
+    key: str
     seconds: float | None
     level: bool
 
@@ -33,6 +34,7 @@ class Arrival:
         return {
             "rule": self.rule,
             "target": self.target,
+            "key": self.key,
             "seconds": self.seconds,
             "level": self.level,
         }
@@ -59,10 +61,11 @@ async def await_arrivals(
                 route = (attempt.rule, attempt.target)
                 if attempt.change.key != key or route not in waiting or route in arrived:
                     continue
-                if await _level(engine, waiting[route], route[1], key):
-                    took = (attempt.at - ended).total_seconds()
+                rule = waiting[route]
+                if await _level(engine, rule, route[1], key):
                     # The target can have it before the put's own answer has reached us.
-                    arrived[route] = Arrival(*route, max(0.0, took), level=True)
+                    took = max(0.0, (attempt.at - ended).total_seconds())
+                    arrived[route] = Arrival(*route, rule.target_key(key), took, level=True)
                 if len(arrived) == len(waiting):
                     break
     except TimeoutError:
@@ -71,7 +74,7 @@ async def await_arrivals(
     for route, rule in waiting.items():
         if route not in arrived:
             level = await _level(engine, rule, route[1], key)
-            arrived[route] = Arrival(*route, None, level=level)
+            arrived[route] = Arrival(*route, rule.target_key(key), None, level=level)
     return [arrived[route] for route in waiting]
 
 

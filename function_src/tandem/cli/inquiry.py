@@ -11,8 +11,9 @@ from typing import Any
 from tandem.attempt import Attempt
 from tandem.cli.stack import Stack
 from tandem.decision import Action, Decision, Look
-from tandem.engine import Engine, look
+from tandem.engine import Engine
 from tandem.errors import TandemError
+from tandem.looking import look
 from tandem.queues.base import Backlog, Failure
 from tandem.report import failure
 from tandem.rule import Rule
@@ -22,9 +23,10 @@ Route = tuple[Rule, str]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Say what a site holds under the key, None for nothing; or why that cannot be told."""
+    """Say what a site holds under its key, None for nothing; or why that cannot be told."""
 
     site: str
+    key: str
     look: Look | None
     error: TandemError | None = None
 
@@ -32,6 +34,7 @@ class Side:
         """Return the side as JSON knows it; `present` is null where it cannot be told."""
         told: dict[str, Any] = {
             "site": self.site,
+            "key": self.key,
             "present": None if self.error else self.look is not None,
             "error": str(self.error) if self.error else None,
         }
@@ -153,16 +156,25 @@ async def _account(engine: Engine, rule: Rule, target: str, key: str, past: Past
 async def _side(engine: Engine, rule: Rule, target: str, site: str, key: str) -> Side:
     """Look at one site, for what the other says counts though this one is silent."""
     view = engine.view(rule, target)
+    if site == target:
+        key = rule.target_key(key)
     try:
         held = await look(engine.stores[site], key, view, evidence=site == rule.source)
     except TandemError as error:
-        return Side(site, None, error)
-    return Side(site, held)
+        return Side(site, key, None, error)
+    return Side(site, key, held)
 
 
-def uncovered(rules: Sequence[Rule]) -> list[str]:
-    """Return for each rule, in words, which keys it covers."""
-    return [f"{rule.name} takes {_keys(rule)} from {rule.source}" for rule in rules]
+def uncovered(rules: Sequence[Rule], key: str) -> list[str]:
+    """Return for each rule, in words, which keys it covers, and where `key` is a copy's, whose."""
+    told = []
+    for rule in rules:
+        taken = f"{rule.name} takes {_keys(rule)} from {rule.source}"
+        original = rule.source_key(key)
+        if original and rule.rewrites and rule.covers(original):
+            taken += f", and writes this one from {original!r}"
+        told.append(taken)
+    return told
 
 
 def _keys(rule: Rule) -> str:

@@ -140,7 +140,7 @@ async def _put(
 
 
 def _sentence(site: str, key: str, arrival: Arrival, patience: float) -> str:
-    where = f"{site}:{key} → {arrival.target}:{key}"
+    where = f"{site}:{key} → {arrival.target}:{printable(arrival.key)}"
     if arrival.seconds is not None:
         return f"{where} after {duration(arrival.seconds)}"
     if arrival.level:

@@ -16,7 +16,7 @@ from tandem.cursor import Cursor
 from tandem.engine import Engine
 from tandem.reconcile import IN_FLIGHT, Finding, examine
 from tandem.reconcile import sync as reconcile
-from tandem.report import Tally, duration, finding, printable, size, what, why
+from tandem.report import Tally, called, duration, finding, printable, size, what, why
 from tandem.rule import Rule
 
 EXAMPLES = (
@@ -172,7 +172,7 @@ class _Sync:
         else:
             say(
                 f"{what(found):6}  {found.source} → {found.target}  "
-                f"{printable(found.key)}  ({printable(why(found))})"
+                f"{called(found.key, found.target_key)}  ({printable(why(found))})"
             )
 
 

@@ -12,7 +12,7 @@ from tandem.cli.progress import Bar
 from tandem.cli.stack import Stack
 from tandem.cli.terminal import Json, Rules, Target, columns, counted, document, say
 from tandem.reconcile import IN_FLIGHT, Finding, examine
-from tandem.report import Tally, finding, printable, size, what, why
+from tandem.report import Tally, called, finding, printable, size, what, why
 from tandem.sample import SEEDS, Sample
 
 EXAMPLES = (
@@ -140,7 +140,7 @@ def _json(stack: Stack, work: _Verify, tallies: list[Tally], seed: int | None) -
 def _print(work: _Verify, tallies: list[Tally]) -> None:
     if work.listed:
         rows = [
-            (what(found), found.target, printable(found.key), printable(why(found)))
+            (what(found), found.target, called(found.key, found.target_key), printable(why(found)))
             for found in work.listed
         ]
         columns(rows, head=("WHAT", "TARGET", "KEY", "WHY"))

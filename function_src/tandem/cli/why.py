@@ -109,11 +109,14 @@ def _print(
     shown = printable(key)
     if not accounts:
         rules = list(dict.fromkeys(rule for rule, _ in routes))
-        say(f"no rule covers {shown}, so nothing replicates it: {'; '.join(uncovered(rules))}")
+        say(f"no rule covers {shown}, so nothing replicates it: {'; '.join(uncovered(rules, key))}")
     for number, account in enumerate(accounts):
         if number:
             say()
-        say(f"{account.rule}: {account.source.site}:{shown} → {account.target.site}", style="bold")
+        to = account.target.site
+        if account.target.key != key:
+            to += f":{printable(account.target.key)}"
+        say(f"{account.rule}: {account.source.site}:{shown} → {to}", style="bold")
         for name, text in _lines(account):
             say(f"  {name:8}{text}")
     for failed in others:

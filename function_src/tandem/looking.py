@@ -1,0 +1,48 @@
+"""Looking at one side: what a store has under a key, as far as it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from tandem.decision import Look, View, provenance_of
+from tandem.errors import Conflict, Invalid
+from tandem.rule import Rule
+from tandem.stores.base import ObjectState, ObjectStore
+
+
+async def look(store: ObjectStore, key: str, view: View, *, evidence: bool = False) -> Look | None:
+    """Return what a store has under a key, as far as it counts.
+
+    With `evidence`, None means that the server positively said so, not just a 404 of which a
+    missing bucket may be the cause.
+    """
+    state = await store.head(key)
+    if state is None and evidence and not await store.is_absent(key):
+        state = await store.head(key)
+        if state is None:
+            raise Conflict(f"{store.site}:{key} comes and goes while it is looked at")
+    return await viewed(store, state, view) if state else None
+
+
+async def viewed(store: ObjectStore, state: ObjectState, view: View) -> Look:
+    """Return a look at what a store has just told the state of."""
+    if not view.metadata:
+        state = replace(state, metadata=provenance_of(state.metadata))
+    if view.tags and state.tag_count != 0:
+        return Look(state, await store.tags(state.key))
+    return Look(state)
+
+
+@contextmanager
+def both_keys_named(rule: Rule, key: str) -> Iterator[None]:
+    """Name the source's key too where the target cannot take what `key` is called there."""
+    try:
+        yield
+    except Invalid as error:
+        if not rule.rewrites:
+            raise
+        there = rule.target_key(key)
+        told = f"{error}; {rule.source}:{key!r} is {there!r} at the target by targetPrefix"
+        raise Invalid(told) from error
