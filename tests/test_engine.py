@@ -28,7 +28,7 @@ CONTENT = Content(
     tags={"team": "x"},
 )
 
-Step = Callable[[], Awaitable[None]]
+Step = Callable[[], Awaitable[object]]
 
 
 class Scripted(MemoryStore):
@@ -148,6 +148,36 @@ async def test_a_failed_look_deletes_nothing(engine, source, target):
         with pytest.raises(Throttled):
             await converge(engine)
     assert await body_of(target) == b"abc"
+
+
+async def test_evidence_older_than_the_copy_it_would_delete_deletes_nothing(engine, source, target):
+    await source.put("k", b"abc", CONTENT)
+    await converge(engine)
+    await source.delete("k")
+    target.before["head"] = [lambda: source.put("k", b"new", CONTENT)]
+    for change in (CHANGE, SMALL_HINT):
+        await converge(engine, change)
+        assert await body_of(target) == b"new"
+    assert "delete" not in target.calls
+
+
+async def test_a_missing_target_bucket_is_no_evidence_that_nothing_is_left_to_delete(
+    engine, source, target, monkeypatch
+):
+    await source.put("k", b"abc", CONTENT)
+    await converge(engine)
+    await source.delete("k")
+
+    async def nothing(_: str) -> None:
+        return None
+
+    with monkeypatch.context() as gone:
+        gone.setattr(target, "head", nothing)
+        target.before["is_absent"] = [failing(Missing("NoSuchBucket"))]
+        with pytest.raises(Missing):
+            await converge(engine)
+    await converge(engine)
+    assert await body_of(target) is None
 
 
 async def test_what_tandem_did_not_write_survives_a_delete(engine, target):

@@ -27,7 +27,7 @@ from tandem.decision import (
 )
 from tandem.delete_budget import DeleteBudget
 from tandem.errors import Conflict, Transient
-from tandem.looking import both_keys_named, look, viewed
+from tandem.looking import both_keys_named, confirm_absent, look, viewed
 from tandem.outcome import Outcome
 from tandem.rule import Rule
 from tandem.stores.base import ALWAYS, CONFLICTS, Condition, Content, ObjectState, ObjectStore
@@ -83,11 +83,14 @@ class Engine:
 
     async def look(self, rule: Rule, target: str, key: str) -> tuple[Look | None, Look | None]:
         """Return what the source, by positive evidence, and the target hold of a source's key."""
-        view = self.view(rule, target)
-        return await both(
-            look(self.stores[rule.source], key, view, evidence=True),
-            look(self.stores[target], rule.target_key(key), view),
+        source, view = self.stores[rule.source], self.view(rule, target)
+        seen, there = await both(
+            look(source, key, view), look(self.stores[target], rule.target_key(key), view)
         )
+        if seen is None:
+            # Only now: a delete must not go by evidence that is older than what it deletes.
+            await confirm_absent(source, key)
+        return seen, there
 
     async def decide(
         self, rule: Rule, target: str, key: str, seen: Look | None, there: Look | None
@@ -223,7 +226,9 @@ class _Convergence:
         requests stand between the event and the copy instead of three.
         """
         seen, body = await self._fetch()
-        if seen and body is not None and self.guarded:
+        if seen is None:
+            return await self._look()
+        if body is not None and self.guarded:
             try:
                 return seen, await self._act(seen, None, body)
             except Conflict:
@@ -250,6 +255,8 @@ class _Convergence:
         """Decide, and carry it out on condition that the target is still as it was seen."""
         decision = await self.engine.decide(self.rule, self.target_site, self.key, seen, there)
         condition = Condition(if_match=there.state.etag) if there else Condition(if_absent=True)
+        if decision.action is Action.SKIP and there is None:
+            await confirm_absent(self.target, self.target_key)
         if decision.action is Action.COPY and seen:
             condition = condition if self.guarded else ALWAYS
             if decision.reason == CONFLICT and there:

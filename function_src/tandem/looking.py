@@ -22,8 +22,14 @@ async def look(store: ObjectStore, key: str, view: View, *, evidence: bool = Fal
     if state is None and evidence and not await store.is_absent(key):
         state = await store.head(key)
         if state is None:
-            raise Conflict(f"{store.site}:{key} comes and goes while it is looked at")
+            await confirm_absent(store, key)
     return await viewed(store, state, view) if state else None
+
+
+async def confirm_absent(store: ObjectStore, key: str) -> None:
+    """Raise `Conflict` unless the server positively says that it does not hold a key."""
+    if not await store.is_absent(key):
+        raise Conflict(f"{store.site}:{key} comes and goes while it is looked at")
 
 
 async def viewed(store: ObjectStore, state: ObjectState, view: View) -> Look:
