@@ -288,6 +288,17 @@ async def test_a_conditional_write_that_may_still_happen_wants_another_look(engi
     assert outcome.recheck == SETTLE
 
 
+async def test_a_key_that_somebody_is_busy_with_is_not_asked_about_again_at_once(
+    engine, source, target
+):
+    await source.put("k", b"abc", CONTENT)
+    busy = Conflict("another worker is sending", retry_after=9.0)
+    target.before["put"] = [failing(busy)]
+    with pytest.raises(Conflict):
+        await converge(engine)
+    assert target.calls.count("head") == 1
+
+
 async def test_a_key_that_never_holds_still_is_given_back_to_the_queue(source):
     await source.put("k", b"0", CONTENT)
     number = 0

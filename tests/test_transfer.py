@@ -174,8 +174,9 @@ async def test_an_upload_that_another_worker_is_sending_is_left_alone(transfer, 
     with pytest.raises(Transient):
         await copy(transfer, source, target, state)
     target.part_age = BUSY / 2
-    with pytest.raises(Conflict, match="another worker is sending"):
+    with pytest.raises(Conflict, match="another worker is sending") as busy:
         await copy(transfer, source, target, state)
+    assert busy.value.retry_after == BUSY / 2
     assert len(await target.list_uploads("k")) == 1
 
 

@@ -202,9 +202,10 @@ async def test_what_may_pass_is_tried_again_until_it_has_passed(error: TandemErr
     assert await bench.failures() == []
 
 
-async def test_patience_that_a_server_asks_for_is_granted():
+@pytest.mark.parametrize("error", [Throttled, Conflict])
+async def test_patience_that_is_asked_for_is_granted(error: type[Throttled | Conflict]):
     bench = Bench()
-    bench.engine.answer = raising(Throttled("slow", retry_after=0.6), None)
+    bench.engine.answer = raising(error("slow", retry_after=0.6), None)
     loop = asyncio.get_running_loop()
     started = loop.time()
     async with bench.working():

@@ -171,8 +171,8 @@ class _Convergence:
         for round_ in range(1, ROUNDS + 1):
             try:
                 decision = await self._round(eager=round_ == 1 and self._expects_little())
-            except Conflict:
-                if round_ == ROUNDS:
+            except Conflict as moved:
+                if round_ == ROUNDS or moved.retry_after is not None:
                     raise
                 continue
             except Transient as fault:

@@ -37,14 +37,14 @@ class TandemError(Exception):
 
     error_class: ClassVar[ErrorClass]
     retryable: ClassVar[bool] = False
+    # Whether a write that we gave up waiting for may still be carried out: a time-out is not a no.
+    unresolved: bool = False
+    # After how many seconds trying again may help, where that is known.
+    retry_after: float | None = None
 
 
 class Transient(TandemError):
-    """Report a fault that may pass.
-
-    `unresolved` is true where the request may still be carried out after we gave up waiting
-    for it: a time-out is not a no.
-    """
+    """Report a fault that may pass; `unresolved` if the very request may still be carried out."""
 
     error_class = ErrorClass.TRANSIENT
     retryable = True
@@ -66,10 +66,17 @@ class Throttled(TandemError):
 
 
 class Conflict(TandemError):
-    """Report that the object moved between the look and the act."""
+    """Report that the object moved between the look and the act.
+
+    `retry_after`, in seconds, is set where looking again at once is of no use.
+    """
 
     error_class = ErrorClass.CONFLICT
     retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Denied(TandemError):

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tandem.errors import TandemError, Throttled
+from tandem.errors import TandemError
 
 T = TypeVar("T")
 
@@ -31,6 +31,5 @@ async def pause(error: TandemError, attempt: int) -> None:
     """Wait before the next attempt, or raise `error` if there is none."""
     if not error.retryable or attempt >= ATTEMPTS:
         raise error
-    asked = error.retry_after if isinstance(error, Throttled) else None
     jitter = random.uniform(0.5, 1.5)  # noqa: S311 -- to spread load, not to keep a secret
-    await asyncio.sleep(max(asked or 0.0, PAUSE * 2 ** (attempt - 1) * jitter))
+    await asyncio.sleep(max(error.retry_after or 0.0, PAUSE * 2 ** (attempt - 1) * jitter))

@@ -293,7 +293,10 @@ class _PartCopy:
             if ledger is None:
                 continue
             if ledger.youngest < BUSY and not ledger.handed_on:
-                raise Conflict(f"another worker is sending {key} to {self.target.site}")
+                raise Conflict(
+                    f"another worker is sending {key} to {self.target.site}",
+                    retry_after=BUSY - ledger.youngest,
+                )
             if found is None and ledger.is_of(self.marker):
                 found = upload.upload_id
                 self.parts = {

@@ -21,7 +21,7 @@ from tandem.attempt import Attempt
 from tandem.change import Change, decode
 from tandem.decision import Action
 from tandem.engine import SETTLE, Engine
-from tandem.errors import Poison, TandemError, Throttled, Transient, Unfinished
+from tandem.errors import Poison, TandemError, Transient, Unfinished
 from tandem.metrics import Metrics
 from tandem.outcome import Outcome
 from tandem.queues.base import Delivery, Failure, Queue
@@ -294,7 +294,7 @@ def _delay(error: TandemError, attempt: int) -> float:
     if isinstance(error, Unfinished) and error.sent:
         return 0.0
     delay = backoff(attempt)
-    if isinstance(error, Throttled) and error.retry_after is not None:
+    if error.retry_after is not None:
         return max(delay, error.retry_after)
     if isinstance(error, Transient) and error.unresolved:
         return max(delay, SETTLE)
