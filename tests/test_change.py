@@ -190,6 +190,7 @@ changes = st.builds(
     version_id=st.none() | texts,
     sequencer=st.none() | texts,
     time=st.none() | st.datetimes(timezones=st.just(UTC)),
+    due=st.none() | st.datetimes(timezones=st.just(UTC)),
     rule=st.none() | texts,
     target=st.none() | texts,
     event=st.none() | texts,

@@ -11,8 +11,9 @@ import pytest
 
 from tandem.change import Change
 from tandem.decision import Action, own_metadata
-from tandem.engine import SETTLE, Engine
+from tandem.engine import Engine
 from tandem.errors import Conflict, Missing, Throttled, Transient
+from tandem.late_look import SETTLE
 from tandem.outcome import Outcome
 from tandem.rule import Rule
 from tandem.stores.base import Capabilities, Content
@@ -286,6 +287,21 @@ async def test_a_conditional_write_that_may_still_happen_wants_another_look(engi
     outcome = await converge(engine)
     assert outcome.decision.action is Action.COPY
     assert outcome.recheck == SETTLE
+
+
+async def test_a_write_that_may_still_happen_is_not_forgotten_over_a_later_fault(
+    engine, source, target
+):
+    await source.put("k", b"abc", CONTENT)
+    target.before["put"] = [failing(Transient("timed out", unresolved=True))]
+
+    async def then_the_source_is_busy() -> None:
+        source.before["head"] = [failing(Throttled("SlowDown"))]
+
+    source.before["open"] = [then_the_source_is_busy]
+    with pytest.raises(Throttled) as busy:
+        await converge(engine, SMALL_HINT)
+    assert busy.value.unresolved
 
 
 async def test_a_key_that_somebody_is_busy_with_is_not_asked_about_again_at_once(

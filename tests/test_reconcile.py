@@ -17,6 +17,7 @@ from tandem.change import Change
 from tandem.decision import SOURCE_SITE, Action, Decision, Look, decide
 from tandem.engine import Engine
 from tandem.errors import Denied, Invalid, Throttled, Transient
+from tandem.late_look import SETTLE
 from tandem.listings import Pair, pairs
 from tandem.outcome import Outcome
 from tandem.reconcile import Finding, examine, sync
@@ -356,6 +357,16 @@ async def test_a_request_that_was_given_up_is_looked_at_again(no_pauses: list[fl
     assert no_pauses == [60.0]
     assert told[0][0].decision == Decision(Action.COPY, "content differs")
     assert told[0][0].size == 7
+
+
+async def test_a_request_that_was_given_up_is_looked_at_again_though_another_attempt_knew_nothing(
+    no_pauses: list[float],
+):
+    faults = [Transient("time-out", unresolved=True)]
+    machine = engine({"a": "a"}, {}, fail=lambda _: faults.pop() if faults else None)
+    await synced(machine)
+    assert machine.asked == ["a", "a", "a"]
+    assert no_pauses[-1] == SETTLE
 
 
 async def test_the_size_is_hinted_only_where_a_copy_is_nearly_certain():

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from tandem import worker as worker_module
 from tandem.attempt import Attempt
-from tandem.change import Change, decode, encode
+from tandem.change import Change, decode, encode, native
 from tandem.decision import Action, Decision
 from tandem.errors import (
     Conflict,
@@ -28,10 +28,11 @@ from tandem.errors import (
     Transient,
     Unfinished,
 )
+from tandem.late_look import SETTLE
 from tandem.metrics import NoMetrics
 from tandem.outcome import Outcome
 from tandem.queues.base import Failure
-from tandem.queues.memory import MemoryQueue
+from tandem.queues.memory import MemoryDelivery, MemoryQueue
 from tandem.recent import Recent
 from tandem.rule import Rule
 from tandem.settings import Site
@@ -103,6 +104,10 @@ class Tally(NoMetrics):
         self.retries += 1
 
 
+def is_ours(message: MemoryDelivery) -> bool:
+    return message.body.startswith(b'{"tandem"')
+
+
 class Bench:
     """A worker at work, its queue, engine and figures."""
 
@@ -127,10 +132,14 @@ class Bench:
                 await asyncio.sleep(0.005)
 
     async def empty(self) -> None:
-        """Wait until nothing is queued or in hand."""
-        async with asyncio.timeout(10):
-            while (await self.queue.backlog()).count:  # noqa: ASYNC110 -- the queue has no event
-                await asyncio.sleep(0.005)
+        """Wait until nothing is queued or in hand, but for late looks."""
+        await self.until(lambda: len(self.queue._messages) == len(self.late()))
+
+    def late(self) -> list[Change]:
+        """Return the late looks that are queued."""
+        soon = datetime.now(UTC) + timedelta(seconds=SETTLE / 2)
+        waiting = [native(message.body) for message in self.queue._messages if is_ours(message)]
+        return [change for change in waiting if change.due and change.due > soon]
 
     async def failures(self) -> list[Failure]:
         return [failure async for failure in self.queue.failures()]
@@ -214,18 +223,53 @@ async def test_patience_that_is_asked_for_is_granted(error: type[Throttled | Con
     assert loop.time() - started > 0.55
 
 
-async def test_a_request_that_may_still_happen_is_looked_at_only_after_it_must_be_over(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(worker_module, "SETTLE", 0.6)
+async def test_what_comes_again_is_looked_at_once_more_when_what_was_given_up_must_be_over():
     bench = Bench()
     bench.engine.answer = raising(Transient("time-out", unresolved=True), None)
-    loop = asyncio.get_running_loop()
-    started = loop.time()
     async with bench.working():
-        await bench.queue.send(Change("left", "k"))
+        await bench.queue.send(Change("left", "k", event="e"))
         await bench.empty()
-    assert loop.time() - started > 0.55
+    assert len(bench.engine.calls) == 2
+    (late,) = bench.late()
+    assert late == Change("left", "k", rule="one", target="right", due=late.due)
+
+
+async def test_a_late_look_waits_until_it_is_time_and_is_not_followed_by_another():
+    bench = Bench()
+    due = datetime.now(UTC) + timedelta(seconds=0.6)
+    async with bench.working():
+        await bench.queue.send(Change("left", "k", rule="one", target="right", due=due))
+        await asyncio.sleep(0.1)
+        assert bench.engine.calls == []
+        await bench.empty()
+    assert datetime.now(UTC) > due
+    assert bench.engine.calls == [("one", "right", "k")]
+    assert bench.late() == []
+    assert bench.tally.retries == 0
+
+
+async def test_a_late_look_that_cannot_be_sent_for_keeps_the_message():
+    class Refusing(MemoryQueue):
+        refusals = 1
+
+        async def send(self, *changes: Change) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                raise Transient("the queue takes nothing")
+            await super().send(*changes)
+
+    bench = Bench(queue=Refusing(lease=1.0))
+    rechecks: list[float | None] = [SETTLE, None]
+
+    async def answer(_: str) -> float | None:
+        return rechecks.pop(0)
+
+    bench.engine.answer = answer
+    async with bench.working():
+        bench.queue.put("left", encode(Change("left", "k")))
+        await bench.empty()
+    assert len(bench.engine.calls) == 2
+    assert len(bench.late()) == 1
 
 
 @pytest.mark.parametrize(("sent", "pause"), [(5, 0.0), (0, 0.6)], ids=["some sent", "none sent"])
@@ -247,16 +291,16 @@ async def test_what_was_stopped_before_a_deadline_goes_on_at_once_if_it_got_on(
 
 async def test_an_outcome_that_wants_another_look_gets_it():
     bench = Bench()
-    rechecks: list[float | None] = [0.3, None]
 
     async def answer(_: str) -> float | None:
-        return rechecks.pop(0)
+        return SETTLE
 
     bench.engine.answer = answer
     async with bench.working():
         await bench.queue.send(Change("left", "k", event="e"))
         await bench.empty()
-    assert len(bench.engine.calls) == 2
+    assert len(bench.engine.calls) == 1
+    assert [change.key for change in bench.late()] == ["k"]
 
 
 @pytest.mark.parametrize(

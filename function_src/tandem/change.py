@@ -31,7 +31,8 @@ class Change:
     claimed, if it did; nothing but speed may depend on them. `removed` says that it spoke of a
     delete. `rule` and `target` narrow the hint to one rule or target, as a redrive does. `event`
     is the same for two tellings of one event, and for no other event of the key; None if the
-    server names nothing that unique.
+    server names nothing that unique. `due` (UTC) is before when the change is not to be handled,
+    by the workers' clocks.
     """
 
     site: str
@@ -45,6 +46,7 @@ class Change:
     rule: str | None = None
     target: str | None = None
     event: str | None = None
+    due: datetime | None = None
 
 
 class Notifier(Protocol):
@@ -80,6 +82,7 @@ def encode(change: Change) -> bytes:
         "rule": change.rule,
         "target": change.target,
         "event": change.event,
+        "due": change.due.isoformat() if change.due else None,
     }
     return json.dumps({_NATIVE: told}).encode()
 
@@ -113,8 +116,11 @@ def decode(body: bytes, site: Notifier) -> tuple[Change, ...]:
 
 
 def _native(told: Mapping[str, Any]) -> Change:
-    time = told["time"]
-    return Change(**{**told, "time": datetime.fromisoformat(time) if time else None})
+    moments = {
+        name: datetime.fromisoformat(told[name]) if told.get(name) else None
+        for name in ("time", "due")
+    }
+    return Change(**{**told, **moments})
 
 
 def _changes(records: list[dict[str, Any]], site: Notifier) -> Iterator[Change]:

@@ -26,7 +26,8 @@ from tandem.decision import (
     provenance,
 )
 from tandem.delete_budget import DeleteBudget
-from tandem.errors import Conflict, Transient
+from tandem.errors import Conflict, TandemError, Transient
+from tandem.late_look import SETTLE
 from tandem.looking import both_keys_named, confirm_absent, look, viewed
 from tandem.outcome import Outcome
 from tandem.rule import Rule
@@ -38,8 +39,6 @@ from tandem.two_way import CONFLICT, Side, decide_both_ways, is_open
 EAGER = 64 * 1024
 # How often one call starts over because the source or the target moved, before it gives way.
 ROUNDS = 8
-# The longest, in seconds, that an abandoned request may live before it is carried out.
-SETTLE = 60.0
 # What a bucket calls each version whose versioning is suspended: the next one takes its place.
 NO_VERSION = "null"
 # How many versions are looked through for one that tells what a side of a two-way rule has seen.
@@ -130,8 +129,8 @@ class Engine:
         `deadline`, a moment of the event loop's clock, is when the host ends the work:
         `Unfinished` is raised before, if a large object needs more.
 
-        Raises a TandemError if that could not be done; doing it again is always safe. A
-        `Transient` is marked unresolved if a write that was given up may still happen.
+        Raises a TandemError if that could not be done; doing it again is always safe. It is
+        marked unresolved if a write that was given up may still happen.
         """
         work = _Convergence(self, rule, target, change, deadline)
         with both_keys_named(rule, change.key):
@@ -167,6 +166,14 @@ class _Convergence:
         self.lag: float | None = None
 
     async def run(self) -> Outcome:
+        try:
+            return await self._rounds()
+        except TandemError as error:
+            # What an earlier round gave up may still be carried out.
+            error.unresolved = error.unresolved or self.recheck is not None
+            raise
+
+    async def _rounds(self) -> Outcome:
         started = time.monotonic()
         for round_ in range(1, ROUNDS + 1):
             try:

@@ -16,7 +16,9 @@ from tandem.concurrency import together
 from tandem.decision import EQUAL, Action, Decision
 from tandem.engine import Engine
 from tandem.errors import TandemError
+from tandem.late_look import SETTLE
 from tandem.listings import Pair, hint, walk
+from tandem.outcome import Outcome
 from tandem.retrying import insist
 from tandem.rule import Rule
 from tandem.sample import Reading, Sample
@@ -168,13 +170,26 @@ async def sync(
 
 async def _converge(engine: Engine, rule: Rule, target: str, pair: Pair) -> Finding:
     change = hint(rule, target, pair)
+    open_end = False
+
+    async def attempt() -> Outcome:
+        nonlocal open_end
+        try:
+            outcome = await engine.converge(rule, target, change)
+        except TandemError as error:
+            open_end = open_end or error.unresolved
+            raise
+        open_end = open_end or outcome.recheck is not None
+        return outcome
+
     try:
-        outcome = await insist(lambda: engine.converge(rule, target, change))
+        outcome = await insist(attempt)
         decision, size = outcome.decision, outcome.size
-        while outcome.recheck is not None:
+        while open_end:
             # A request that was given up may still be carried out: look once more after that.
-            await asyncio.sleep(outcome.recheck)
-            outcome = await insist(lambda: engine.converge(rule, target, change))
+            open_end = False
+            await asyncio.sleep(SETTLE)
+            await insist(attempt)
     except TandemError as error:
         return _failed(rule, target, pair.key, error)
     return _found(rule, target, pair, decision, size)

@@ -12,16 +12,19 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import Enum, auto
 from weakref import WeakValueDictionary
 
 from tandem.attempt import Attempt
 from tandem.change import Change, decode
 from tandem.decision import Action
-from tandem.engine import SETTLE, Engine
-from tandem.errors import Poison, TandemError, Transient, Unfinished
+from tandem.engine import Engine
+from tandem.errors import Poison, TandemError, Unfinished
+from tandem.late_look import in_doubt, late_look, put_off, time_left
+from tandem.lease import held
 from tandem.metrics import Metrics
 from tandem.outcome import Outcome
 from tandem.queues.base import Delivery, Failure, Queue
@@ -50,9 +53,15 @@ def backoff(attempt: int) -> float:
     return random.uniform(ceiling / 10, ceiling)  # noqa: S311 -- spreading load, not guarding it
 
 
-# How work on one key at one target ends: finished, to come again after so many seconds, or failed
-# for good.
-Ending = float | TandemError | None
+class Late(Enum):
+    """Say that all is done for now, and that another look is wanted when it is time."""
+
+    LOOK = auto()
+
+
+# How work on one key at one target ends: finished, to come again after so many seconds, failed
+# for good, or finished but for a late look.
+Ending = float | TandemError | Late | None
 # What a message asks for: a rule, a target of it, and the change.
 Part = tuple[Rule, str, Change]
 
@@ -142,17 +151,18 @@ class Worker:
     async def _handle(self, delivery: Delivery) -> None:
         """Work on one message and settle it, whatever happens."""
         try:
-            with _held(delivery, self._queue.lease):
+            with held(delivery, self._queue.lease):
                 delay = await self._work(delivery)
         except asyncio.CancelledError:
             await delivery.retry(0)
             raise
         except Exception as error:  # noqa: BLE001 -- a slot outlives whatever a message does
             delay = await self._mishap(delivery, error)
+            if delay is not None:
+                self._metrics.retried()
         if delay is None:
             await delivery.done()
         else:
-            self._metrics.retried()
             await delivery.retry(delay)
 
     async def _mishap(self, delivery: Delivery, error: Exception) -> float | None:
@@ -180,6 +190,8 @@ class Worker:
             unknown = Poison(f"no site is called {error}") if isinstance(error, KeyError) else error
             await self._give_up(delivery, unknown)
             return None
+        if (left := time_left(changes, datetime.now(UTC))) > 0:
+            return left
         parts = [
             (rule, target, change)
             for change in changes
@@ -194,22 +206,28 @@ class Worker:
     async def _settle(
         self, delivery: Delivery, endings: Sequence[tuple[Part, Ending]]
     ) -> float | None:
-        """Record what failed for good; return a delay as `_work` does."""
-        rest, longest, failed = [], 0.0, False
+        """Record what failed for good, send for late looks; return a delay as `_work` does."""
+        now, delay, failed = datetime.now(UTC), 0.0, False
+        again, later = [], []
         for (rule, target, change), ending in endings:
             narrowed = replace(change, rule=rule.name, target=target)
             if isinstance(ending, TandemError):
                 failed = True
                 await self._give_up(delivery, ending, narrowed)
-            elif ending is not None:
-                rest.append(narrowed)
-                longest = max(longest, ending)
-        if failed and rest and longest <= LONGEST_DELAY:
+            elif isinstance(ending, float):
+                again.append(narrowed)
+                delay = max(delay, ending)
+            elif ending is Late.LOOK or in_doubt(change, delivery.attempt):
+                later.append(late_look(narrowed, now))
+        if failed and again:
             # Only the rest comes again, so that no failure is recorded twice.
-            await self._queue.send(*rest)
+            later += [put_off(change, now, delay) for change in again]
+        if later:
+            await self._queue.send(*later)
+        if not again or failed:
             return None
-        # The longest: a look that must come late is of no use if it comes early.
-        return longest if rest else None
+        self._metrics.retried()
+        return delay
 
     async def _in_turn(self, delivery: Delivery, rule: Rule, target: str, change: Change) -> Ending:
         """Converge a key at a target once at a time.
@@ -251,7 +269,7 @@ class Worker:
         if outcome.recheck is None:
             self._recent.note(rule.name, target, change)
         await self._tell(delivery, (rule, target, change), outcome)
-        return outcome.recheck
+        return None if outcome.recheck is None else Late.LOOK
 
     async def _tell(self, delivery: Delivery, part: Part, ending: Outcome | TandemError) -> None:
         """Let other workers and `tandem why` know how an attempt ended, be it the last or not."""
@@ -296,31 +314,4 @@ def _delay(error: TandemError, attempt: int) -> float:
     delay = backoff(attempt)
     if error.retry_after is not None:
         return max(delay, error.retry_after)
-    if isinstance(error, Transient) and error.unresolved:
-        return max(delay, SETTLE)
     return delay
-
-
-@contextlib.contextmanager
-def _held(delivery: Delivery, lease: float) -> Iterator[None]:
-    """Keep telling the queue that the work goes on, from a third of the lease on."""
-    loop = asyncio.get_running_loop()
-    holding: asyncio.Task[None] | None = None
-
-    async def hold() -> None:
-        while True:
-            await delivery.working()
-            await asyncio.sleep(lease / 3)
-
-    def begin() -> None:
-        nonlocal holding
-        holding = loop.create_task(hold())
-
-    # Most work is done long before; a timer costs it less than a task.
-    timer = loop.call_later(lease / 3, begin)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if holding:
-            holding.cancel()

@@ -16,8 +16,9 @@ import pytest
 from tandem import transfer
 from tandem.change import Change
 from tandem.decision import Action
-from tandem.engine import SETTLE, Engine
+from tandem.engine import Engine
 from tandem.errors import Conflict, Transient
+from tandem.late_look import SETTLE
 from tandem.metrics import NoMetrics
 from tandem.queues.memory import MemoryQueue
 from tandem.settings import Site
