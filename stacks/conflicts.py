@@ -84,6 +84,7 @@ def _own_faults(index: int, rule: Rule, sites: Collection[str] | None) -> Iterat
     if rule.two_way and len(rule.targets) > 1:
         state = f"is true, and the rule has {len(rule.targets)} targets"
         yield Mistake(("rules", index, "twoWay"), state, "name one target, and no more")
+    yield from _tag_faults(index, rule)
     for position, target in enumerate(rule.targets):
         path: Path = ("rules", index, "targets", position)
         if target in rule.targets[:position]:
@@ -99,6 +100,18 @@ def _own_faults(index: int, rule: Rule, sites: Collection[str] | None) -> Iterat
     for path, site in named:
         if sites is not None and site not in sites:
             yield Mistake(path, f"is {shown(site)}, which is no site", suggestion(site, sites))
+
+
+def _tag_faults(index: int, rule: Rule) -> Iterator[Mistake]:
+    """Find what goes ill with choosing objects by their tags."""
+    state = f"is {shown(dict(rule.where_tags))}"
+    path: Path = ("rules", index, "whereTags")
+    if rule.where_tags and rule.two_way:
+        fix = "go one way, or choose by prefix and suffix: the two sides may differ in their tags"
+        yield Mistake(path, f"{state}, and the rule goes both ways", fix)
+    if rule.where_tags and rule.ownership == "all":
+        fix = "set ownership to tandem: what is deleted has no tags to tell whether it was meant"
+        yield Mistake(path, f"{state}, and the rule's ownership is all", fix)
 
 
 def _rivals(edges: Sequence[Edge]) -> Iterator[Mistake]:

@@ -1,15 +1,19 @@
-"""Names that buckets, sites, rules and stacks may have. Pure.
+"""Names that buckets, sites, rules, stacks and tags may have. Pure.
 
-Each function returns what is wrong with a name, worded as what to do, or None.
+Each function returns what is wrong with one, worded as what to do, or None.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 PLAIN = "lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
 NAME_LENGTH = 32
 STACK_LENGTH = 30  # with a hyphen and a site's name it still makes a bucket's name
+
+# From "Categorizing your objects using tags" in Amazon's S3 user guide; an object has no more.
+MOST_TAGS, TAG_NAME, TAG_VALUE = 10, 128, 256
 
 _PLAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
 
@@ -48,3 +52,13 @@ def bucket_fault(name: str) -> str | None:
         if name.endswith(reserved):
             return f'use another ending, S3 reserves "{reserved}"'
     return None
+
+
+def tags_fault(tags: Mapping[str, str]) -> str | None:
+    """Judge tags by the bounds that S3 sets to those of an object."""
+    for name, value in tags.items():
+        if not 0 < len(name) <= TAG_NAME:
+            return f"use tags with names of 1 to {TAG_NAME} characters, not {len(name)}"
+        if len(value) > TAG_VALUE:
+            return f"use values of at most {TAG_VALUE} characters, not {len(value)}"
+    return f"use at most {MOST_TAGS} tags, not {len(tags)}" if len(tags) > MOST_TAGS else None

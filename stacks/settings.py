@@ -22,6 +22,7 @@ from tandem.rule import Deletes, Ownership, Parts, Rule
 from tandem.settings import Reconcile, Sweep, seconds
 
 _Items = TypeVar("_Items", tuple[Any, ...], dict[str, Any])
+_Told = TypeVar("_Told")
 _Sound = TypeVar("_Sound", bound="_Section")
 
 # Half of the longest key each, so that a prefix and a suffix always leave room for a key with both.
@@ -36,6 +37,7 @@ OFF = "off"
 # A description completes the sentence "use …" of a message.
 _BOOLEAN = "true or false"
 _TEXT = f"a text of at most {AFFIX_BYTES} bytes"
+_TAG = "a text, in quotes if it looks like a number, true or false"
 _AGE = "a time from 10s to 30d, such as 90s, 10m or 1h"
 _INTERVAL = f"{_AGE}, or off"
 _PORT = f"a whole number from {FIRST_PORT} to {LAST_PORT}"
@@ -51,11 +53,11 @@ class SettingsError(pulumi.RunError):
         super().__init__(f"{count} in the settings of stack {stack}; nothing was changed{listed}")
 
 
-def _judged_by(fault: Callable[[str], str | None]) -> AfterValidator:
-    def judge(text: str) -> str:
-        if fix := fault(text):
+def _judged_by(fault: Callable[[_Told], str | None]) -> AfterValidator:
+    def judge(told: _Told) -> _Told:
+        if fix := fault(told):
             raise PydanticCustomError(FIX, "{fix}", {"fix": fix})
-        return text
+        return told
 
     return AfterValidator(judge)
 
@@ -86,6 +88,7 @@ def _some(items: _Items) -> _Items:
 _Name = Annotated[str, _judged_by(names.plain_fault)]
 _Bucket = Annotated[str, _judged_by(names.bucket_fault)]
 _Affix = Annotated[str, _judged_by(_affix_fault), Field(description=_TEXT)]
+_Tag = Annotated[str, Field(description=_TAG)]
 _Age = Annotated[str, _judged_by(_age_fault)]
 _Interval = Annotated[
     str,
@@ -135,6 +138,9 @@ class RuleSettings(_Section):
     )
     deletes_per_hour: int | None = Field(
         default=None, ge=0, le=10**9, description="a whole number, 0 or more"
+    )
+    where_tags: Annotated[dict[str, _Tag], _judged_by(names.tags_fault)] = Field(
+        default={}, description="a mapping of tags to their values, such as {project: x}"
     )
 
     def to_rule(self) -> Rule:

@@ -126,6 +126,7 @@ def test_a_tally_counts_what_a_sync_did():
         "delete": 1,
         "skip": 3,
         "foreign": 1,
+        "uncovered": 0,
         "failed": 1,
         "bytes": 15,
         "sampled": 1,

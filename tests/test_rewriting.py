@@ -15,6 +15,7 @@ from tandem.emission import emit
 from tandem.engine import Engine
 from tandem.errors import Invalid, Transient
 from tandem.listings import walk
+from tandem.looking import both_keys_named
 from tandem.outcome import Outcome
 from tandem.queues.memory import MemoryQueue
 from tandem.reconcile import Finding, examine, sync
@@ -232,6 +233,17 @@ async def test_a_key_that_grows_too_long_is_invalid_and_both_its_names_are_told(
     assert await keys_of(sides.b) == []
     found = [one async for one in examine(engine, RULE, "b")]
     assert [str(one.error) for one in found] == [str(caught.value)]
+
+
+async def test_what_may_still_happen_is_told_with_both_names_too():
+    error = Invalid("no")
+    error.unresolved = True
+    with (
+        pytest.raises(Invalid, match="no; a:'in/k' is 'out/k'") as caught,
+        both_keys_named(RULE, "in/k"),
+    ):
+        raise error
+    assert caught.value.unresolved
 
 
 BUCKET = ("in", "in!", "in/", "in/a", "in/a/b", "in/é", "in0", "out/a", "out/b", "z", ".conflict/x")

@@ -27,6 +27,8 @@ KEY_DIGITS = 16
 
 # The reason to leave alone what is the same on both sides.
 EQUAL = "equal"
+# The reason to leave a key alone, whatever the target has, while its tags are not the rule's.
+UNCOVERED = "its tags are not those of the rule"
 
 
 class Action(StrEnum):
@@ -48,18 +50,26 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Say what of an object counts under a rule, besides its bytes and content headers."""
+    """Say what of an object counts under a rule, besides its bytes and content headers.
+
+    `where_tags` are the tags without which the rule does not cover it.
+    """
 
     tags: bool = True
     metadata: bool = True
+    where_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Hold what one side has under a key, with no tags or user metadata that do not count."""
+    """Hold what one side has under a key, with no tags or user metadata that do not count.
+
+    `covered` says that it has the tags that the view asks for.
+    """
 
     state: ObjectState
     tags: Mapping[str, str] = field(default_factory=dict)
+    covered: bool = True
 
 
 def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -155,6 +165,8 @@ def decide(source: Look | None, target: Look | None, rule: Rule) -> Decision:
     """
     if source is None:
         return _decide_delete(target, rule)
+    if not source.covered:
+        return Decision(Action.SKIP, UNCOVERED)
     if target is None:
         return Decision(Action.COPY, "not at the target")
     differs = difference(source, target)
@@ -170,7 +182,8 @@ def _decide_delete(target: Look | None, rule: Rule) -> Decision:
         return Decision(Action.SKIP, "on neither side")
     if rule.deletes == "keep":
         return Decision(Action.SKIP, "the rule keeps what the source deletes")
-    if rule.ownership == "tandem":
+    # Nobody can tell the tags of what is no more: only having been copied shows that it had them.
+    if rule.ownership == "tandem" or rule.where_tags:
         key = rule.source_key(target.state.key)
         if target.state.metadata.get(SOURCE_SITE) != rule.source:
             return Decision(Action.SKIP, "not written by Tandem from this source")

@@ -82,9 +82,10 @@ class Engine:
 
     async def look(self, rule: Rule, target: str, key: str) -> tuple[Look | None, Look | None]:
         """Return what the source, by positive evidence, and the target hold of a source's key."""
-        source, view = self.stores[rule.source], self.view(rule, target)
+        source = self.stores[rule.source]
         seen, there = await both(
-            look(source, key, view), look(self.stores[target], rule.target_key(key), view)
+            look(source, key, self.source_view(rule, target)),
+            look(self.stores[target], rule.target_key(key), self.view(rule, target)),
         )
         if seen is None:
             # Only now: a delete must not go by evidence that is older than what it deletes.
@@ -116,6 +117,10 @@ class Engine:
         sides = (self.stores[rule.source], self.stores[target])
         tags = rule.tags and all(side.capabilities.tags for side in sides)
         return View(tags=tags, metadata=rule.metadata)
+
+    def source_view(self, rule: Rule, target: str) -> View:
+        """Return what counts at the source: also whether the rule covers such an object."""
+        return replace(self.view(rule, target), where_tags=rule.where_tags)
 
     async def converge(
         self,
@@ -158,6 +163,7 @@ class _Convergence:
         self.source = engine.stores[rule.source]
         self.target = engine.stores[target]
         self.view = engine.view(rule, target)
+        self.source_view = engine.source_view(rule, target)
         self.guarded = self.target.capabilities.conditional_writes
         self.recheck: float | None = None
         # What the first round did that wrote; a later round only confirms or amends it.
@@ -205,8 +211,8 @@ class _Convergence:
         raise Conflict(f"{self.source.site}:{self.key} did not hold still for {ROUNDS} looks")
 
     def _expects_little(self) -> bool:
-        if self.rule.two_way:
-            return False  # a target that has nothing may have deleted it
+        if self.rule.two_way or self.rule.where_tags:
+            return False  # a target that has nothing may have deleted it, or shall have nothing
         size = self.change.size
         return not self.change.removed and size is not None and size <= EAGER
 
@@ -216,10 +222,11 @@ class _Convergence:
         if decision.action is Action.SKIP:
             return decision
         self.wrote = decision
-        again = await look(self.source, self.key, self.view, evidence=seen is None)
+        again = await look(self.source, self.key, self.source_view, evidence=seen is None)
         if again is None or seen is None:
             return decision if again is seen else None
-        return decision if difference(again, seen) is None else None
+        unmoved = difference(again, seen) is None and again.covered is seen.covered
+        return decision if unmoved else None
 
     async def _look(self) -> tuple[Look | None, Decision]:
         """Look at both sides at once, decide and act; return what the source held."""
@@ -254,7 +261,7 @@ class _Convergence:
                 return None, None
             state = reader.state
             body = await reader.read() if state.size <= EAGER else None
-        return await viewed(self.source, state, self.view), body
+        return await viewed(self.source, state, self.source_view), body
 
     async def _act(
         self, seen: Look | None, there: Look | None, body: bytes | bytearray | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -36,9 +36,11 @@ async def viewed(store: ObjectStore, state: ObjectState, view: View) -> Look:
     """Return a look at what a store has just told the state of."""
     if not view.metadata:
         state = replace(state, metadata=provenance_of(state.metadata))
-    if view.tags and state.tag_count != 0:
-        return Look(state, await store.tags(state.key))
-    return Look(state)
+    tags: Mapping[str, str] = {}
+    if (view.tags or view.where_tags) and state.tag_count != 0:
+        tags = await store.tags(state.key)
+    covered = view.where_tags.items() <= tags.items()
+    return Look(state, tags if view.tags else {}, covered)
 
 
 @contextmanager
@@ -51,4 +53,6 @@ def both_keys_named(rule: Rule, key: str) -> Iterator[None]:
             raise
         there = rule.target_key(key)
         told = f"{error}; {rule.source}:{key!r} is {there!r} at the target by targetPrefix"
-        raise Invalid(told) from error
+        both = Invalid(told)
+        both.unresolved = error.unresolved
+        raise both from error

@@ -57,6 +57,8 @@ def _of_reads(source: Capabilities, rule: Rule) -> list[str]:
             "The source takes no notice of If-Match on reads: an object that is overwritten while "
             "it is read in parts may arrive torn."
         )
+    if rule.where_tags and not source.tags:
+        told.append("The source has no tags, by which the rule chooses its objects.")
     if rule.parts == "source" and not source.part_sizes:
         told.append(
             "The source does not tell the parts of its objects: `parts: source` cannot be kept."

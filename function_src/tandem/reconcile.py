@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from tandem.concurrency import together
-from tandem.decision import EQUAL, Action, Decision
+from tandem.decision import EQUAL, UNCOVERED, Action, Decision
 from tandem.engine import Engine
 from tandem.errors import TandemError
 from tandem.late_look import SETTLE
@@ -49,6 +49,11 @@ class Finding:
     foreign: bool = False
     reading: Reading | None = None
     target_key: str = ""
+
+    @property
+    def uncovered(self) -> bool:
+        """Return whether the rule leaves the object alone for its tags."""
+        return self.decision is not None and self.decision.reason == UNCOVERED
 
     @property
     def corrupt(self) -> bool:

@@ -94,6 +94,7 @@ class Tally:
     target: str
     actions: Counter[str] = field(default_factory=Counter)
     foreign: int = 0
+    uncovered: int = 0
     failed: int = 0
     bytes: int = 0
     sampled: int = 0
@@ -109,6 +110,7 @@ class Tally:
         """Count one key."""
         self.failed += finding.error is not None
         self.foreign += finding.foreign
+        self.uncovered += finding.uncovered
         self.bytes += finding.size
         self.corrupt += finding.corrupt
         if finding.reading:
@@ -136,6 +138,7 @@ class Tally:
             "keys": self.keys,
             **{name: self.actions[name] for name in ("copy", "retag", "delete", "skip")},
             "foreign": self.foreign,
+            "uncovered": self.uncovered,
             "failed": self.failed,
             "bytes": self.bytes,
             "sampled": self.sampled,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tandem.stores.base import CONFLICTS, SCRATCH
@@ -21,6 +22,7 @@ class Rule:
 
     `target_prefix` takes the place of `prefix` in the keys at the targets; None keeps them as they
     are.
+    `where_tags` leaves alone what does not have all of these tags at the source.
     `deletes: mirror` carries deletes over, `keep` never deletes at the target.
     `ownership: tandem` deletes only what Tandem wrote, `all` whatever has the key.
     `parts: source` uploads with the source's part boundaries, so that multipart ETags agree.
@@ -44,6 +46,7 @@ class Rule:
     metadata: bool = True
     storage_class: str | None = None
     deletes_per_hour: int | None = None
+    where_tags: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def directions(self) -> tuple[Rule, ...]:
@@ -63,6 +66,7 @@ class Rule:
     def covers(self, key: str) -> bool:
         """Return whether this rule replicates `key`; no rule does what Tandem keeps for itself.
 
+        Whether it does an object under that key may also depend on the object's tags.
         That holds at both sides. Where keys are rewritten, the suffix lies wholly behind the
         prefix, so that the way back covers the same objects, and something is left of the key.
         """

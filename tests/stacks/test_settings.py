@@ -318,6 +318,62 @@ MISTAKES = {
             f"(a → b → c → a): {AFFIX_FIX}"
         ),
     ),
+    "a tag whose value is a number": (
+        rules(f"{ONE}, whereTags: {{year: 2026}}"),
+        (
+            "tandem:rules[0].whereTags.year is 2026: "
+            "use a text, in quotes if it looks like a number, true or false"
+        ),
+    ),
+    "tags in a list": (
+        rules(f"{ONE}, whereTags: [project]"),
+        (
+            'tandem:rules[0].whereTags is ["project"]: '
+            "use a mapping of tags to their values, such as {project: x}"
+        ),
+    ),
+    "a tag without a name": (
+        rules(f"{ONE}, whereTags: {{'': x}}"),
+        (
+            'tandem:rules[0].whereTags is {"": "x"}: '
+            "use tags with names of 1 to 128 characters, not 0"
+        ),
+    ),
+    "a tag with too long a value": (
+        rules(f"{ONE}, whereTags: {{a: {'x' * 257}}}"),
+        (
+            f'tandem:rules[0].whereTags is {{"a": "{"x" * 52}…: '
+            "use values of at most 256 characters, not 257"
+        ),
+    ),
+    "more tags than an object has": (
+        rules(f"{ONE}, whereTags: {{{', '.join(f'{one}: x' for one in 'bcdefghijkl')}}}"),
+        (
+            'tandem:rules[0].whereTags is {"b": "x", "c": "x", "d": "x", "e": "x", "f": "x", '
+            '"g": "x"…: use at most 10 tags, not 11'
+        ),
+    ),
+    "both ways by tags": (
+        rules(f"{ONE}, whereTags: {{a: x}}, twoWay: true"),
+        (
+            'tandem:rules[0].whereTags is {"a": "x"}, and the rule goes both ways: go one way, or '
+            "choose by prefix and suffix: the two sides may differ in their tags"
+        ),
+    ),
+    "deletes of whatever has the key by tags": (
+        rules(f"{ONE}, whereTags: {{a: x}}, ownership: all"),
+        (
+            'tandem:rules[0].whereTags is {"a": "x"}, and the rule\'s ownership is all: set '
+            "ownership to tandem: what is deleted has no tags to tell whether it was meant"
+        ),
+    ),
+    "the same keys by other tags": (
+        rules(
+            f"{ONE}, whereTags: {{a: x}}",
+            "name: two, source: a, targets: [b], whereTags: {a: y}",
+        ),
+        f'tandem:rules[1].targets[0] is "b", to which rules[0] writes every key too: {RIVAL_FIX}',
+    ),
     "both ways to two targets": (
         rules("name: one, source: a, targets: [b, c], twoWay: true"),
         "tandem:rules[0].twoWay is true, and the rule has 2 targets: name one target, and no more",
@@ -488,6 +544,7 @@ def test_every_key_can_be_set():
             rules:
               - {name: one, source: a, targets: [b], prefix: x/, suffix: .jpg, deletes: keep,
                  ownership: all, parts: source, tags: false, targetPrefix: y/}
+              - {name: two, source: b, targets: [a], prefix: z/, whereTags: {project: x, year: "7"}}
             local:
               workers: 64
               slots: 1
@@ -514,6 +571,13 @@ def test_every_key_can_be_set():
         parts="source",
         tags=False,
         target_prefix="y/",
+    )
+    assert settings.rules[1].to_rule() == Rule(
+        name="two",
+        source="b",
+        targets=("a",),
+        prefix="z/",
+        where_tags={"project": "x", "year": "7"},
     )
     assert settings.local.ports.source_console == 9001
     assert isinstance(settings, StackSettings)
@@ -542,17 +606,8 @@ def test_a_sweep_is_seconds_to_the_replicator():
 
 
 def test_a_rules_settings_are_the_replicators_own():
-    told = {
-        name: field.get_default()
-        for name, field in RuleSettings.model_fields.items()
-        if not field.is_required()
-    }
-    known = {
-        field.name: field.default
-        for field in dataclasses.fields(Rule)
-        if field.default is not dataclasses.MISSING
-    }
-    assert told == known
+    told = RuleSettings(name="one", source="a", targets=("b",))
+    assert told.to_rule() == Rule("one", "a", ("b",))
     assert set(RuleSettings.model_fields) == {field.name for field in dataclasses.fields(Rule)}
 
 
@@ -577,11 +632,15 @@ def test_a_rules_settings_are_the_replicators_own():
             "name: two, source: b, targets: [a], prefix: b/, targetPrefix: from-b/",
         ),
         (f"{ONE}, prefix: a/b/, targetPrefix: '', twoWay: true",),
+        (
+            f"{ONE}, whereTags: {{a: x}}, targetPrefix: x/",
+            "name: two, source: a, targets: [b], whereTags: {a: y}, targetPrefix: y/",
+        ),
     ],
     ids=[
         *("there and back by prefix", "by suffix", "fan-in by prefix", "fan-out", "chain"),
         *("fan-in by target prefix", "round once by other names", "there and back by other names"),
-        "both ways by other names",
+        *("both ways by other names", "by tags to other names"),
     ],
 )
 def test_rules_that_share_no_key_may_meet(told: tuple[str, ...]):

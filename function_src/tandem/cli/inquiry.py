@@ -155,9 +155,9 @@ async def _account(engine: Engine, rule: Rule, target: str, key: str, past: Past
 
 async def _side(engine: Engine, rule: Rule, target: str, site: str, key: str) -> Side:
     """Look at one site, for what the other says counts though this one is silent."""
-    view = engine.view(rule, target)
+    view = engine.source_view(rule, target)
     if site == target:
-        key = rule.target_key(key)
+        key, view = rule.target_key(key), engine.view(rule, target)
     try:
         held = await look(engine.stores[site], key, view, evidence=site == rule.source)
     except TandemError as error:
@@ -183,4 +183,6 @@ def _keys(rule: Rule) -> str:
         limits.append(f"begin with {rule.prefix!r}")
     if rule.suffix:
         limits.append(f"end with {rule.suffix!r}")
-    return f"keys that {' and '.join(limits)}" if limits else "every key but Tandem's own"
+    keys = f"keys that {' and '.join(limits)}" if limits else "every key but Tandem's own"
+    tags = ", ".join(f"{name}={value}" for name, value in rule.where_tags.items())
+    return f"{keys}, of objects with the tags {tags}," if tags else keys

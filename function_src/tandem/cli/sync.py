@@ -181,8 +181,9 @@ def _summary(tally: Tally, seconds: float) -> str:
         f"{tally.actions['copy']:,} copied ({size(tally.bytes)})",
         f"{tally.actions['retag']:,} retagged",
         f"{tally.actions['delete']:,} deleted",
-        f"{tally.actions['skip'] - tally.foreign:,} level already",
+        f"{tally.actions['skip'] - tally.foreign - tally.uncovered:,} level already",
         *([f"{tally.foreign:,} foreign"] if tally.foreign else []),
+        *([f"{tally.uncovered:,} not covered for their tags"] if tally.uncovered else []),
         f"{tally.failed:,} failed",
     ]
     return (

@@ -154,6 +154,7 @@ def _summary(tally: Tally) -> str:
     counts: list[tuple[int, Any]] = [
         (tally.corrupt, "corrupt"),
         (tally.foreign, "foreign"),
+        (tally.uncovered, "not covered for their tags"),
         (tally.failed, "failed"),
     ]
     rest = "".join(f", {count:,} {word}" for count, word in counts if count)

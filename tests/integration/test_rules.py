@@ -1,4 +1,4 @@
-"""Rules under which objects have other keys at the target, on the real thing."""
+"""Rules that rewrite keys, and rules that choose by tags, on the real thing."""
 
 from __future__ import annotations
 
@@ -14,38 +14,42 @@ from tests.stack import Stack
 
 pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.timeout(900)]
 
-RULES = (
-    {
-        "name": "incoming",
-        "source": "source",
-        "targets": ["target"],
-        "prefix": "in/",
-        "targetPrefix": "",
-        "suffix": ".csv",
-    },
-    {
-        "name": "shared",
-        "source": "source",
-        "targets": ["target"],
-        "prefix": "shared/",
-        "targetPrefix": "ours/",
-        "suffix": ".txt",
-        "twoWay": True,
-    },
-)
+SETTINGS = """\
+config:
+  topology: local
+  forceDestroy: true
+  sites:
+    source: {server: source}
+    target: {server: target}
+  rules:
+    - name: incoming
+      source: source
+      targets: [target]
+      prefix: in/
+      targetPrefix: ""
+      suffix: .csv
+    - name: shared
+      source: source
+      targets: [target]
+      prefix: shared/
+      targetPrefix: ours/
+      suffix: .txt
+      twoWay: true
+    - name: chosen
+      source: source
+      targets: [target]
+      prefix: all/
+      suffix: .dat
+      whereTags: {project: x}
+"""
 MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Give a stack that is up, with a rule that goes one way and one that goes both ways."""
+    """Give a stack that is up, and has these rules."""
     stack = Stack(tmp_path_factory.mktemp("stack"))
-    for number, rule in enumerate(RULES):
-        for key, value in rule.items():
-            for place, one in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                path = f"rules[{number}].{key}" + (f"[{place}]" if place is not None else "")
-                text = json.dumps(one) if isinstance(one, bool) else str(one)
-                stack.pulumi("config", "set", "--path", path, text, "--stack", stack.name)
+    (stack.folder / "stacks" / "Pulumi.local.yaml").write_text(SETTINGS, encoding="utf-8")
     try:
         stack.up()
         yield stack
@@ -53,8 +57,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.destroy()
 
 
-def held(stack: Stack, site: str) -> dict[str, object]:
-    return contents(stack.server(site), stack.settings.sites[site].bucket)
+def held(stack: Stack, site: str, suffix: str = "") -> dict[str, object]:
+    found = contents(stack.server(site), stack.settings.sites[site].bucket)
+    return {key: one for key, one in found.items() if key.endswith(suffix)}
 
 
 def check(stack: Stack) -> None:
@@ -75,14 +80,14 @@ def test_one_way_every_object_has_its_other_name_at_the_target(stack: Stack):
     source.put_object(Bucket=bucket, Key="gone.csv", Body=b"another prefix")
     source.put_object(Bucket=bucket, Key="in/gone.csv", Body=b"deleted")
     stack.wait_until_quiet()
-    expected = {key.removeprefix("in/"): one for key, one in held(stack, "source").items()}
-    del expected["left.out"]
+    here = held(stack, "source", ".csv")
+    expected = {key.removeprefix("in/"): one for key, one in here.items() if key.startswith("in/")}
     assert held(stack, "target") == expected
     assert len(expected) == len(bodies) + 1
     source.delete_object(Bucket=bucket, Key="in/gone.csv")
     stack.wait_until_quiet()
     del expected["gone.csv"]
-    assert held(stack, "target") == expected
+    assert held(stack, "target", ".csv") == expected
     why = stack.tandem("why", "in/large.csv")
     assert why.returncode == 0, why.stdout
     assert why.stdout.splitlines()[0] == "incoming: source:in/large.csv → target:large.csv"
@@ -142,3 +147,53 @@ def test_both_ways_each_side_keeps_its_own_name(stack: Stack):
     check(stack)
     for client in clients.values():
         client.close()
+
+
+def test_objects_are_replicated_while_they_have_the_tags(stack: Stack):
+    source, bucket = client_of(stack.server("source")), stack.settings.sites["source"].bucket
+
+    def put(name: str, body: bytes, tags: str) -> None:
+        source.put_object(Bucket=bucket, Key=f"all/{name}.dat", Body=body, Tagging=tags)
+
+    def tag(name: str, **tags: str) -> None:
+        pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+        source.put_object_tagging(Bucket=bucket, Key=f"all/{name}.dat", Tagging={"TagSet": pairs})
+
+    def arrived() -> set[str]:
+        stack.wait_until_quiet()
+        return {
+            key.removeprefix("all/").removesuffix(".dat") for key in held(stack, "target", ".dat")
+        }
+
+    put("tagged", b"1", "project=x&more=y")
+    put("tagged-later", b"1", "")
+    put("tagged-otherwise", b"1", "project=y")
+    put("untagged-later", b"1", "project=x")
+    put("deleted", b"1", "project=x")
+    put("large", b"x" * (17 * MIB), "project=x")
+    put("large-without", b"x" * (17 * MIB), "")
+    assert arrived() == {"tagged", "untagged-later", "deleted", "large"}
+    tag("tagged-later", project="x")
+    tag("tagged-otherwise", project="y", more="z")
+    source.delete_object_tagging(Bucket=bucket, Key="all/untagged-later.dat")
+    source.delete_object(Bucket=bucket, Key="all/deleted.dat")
+    assert arrived() == {"tagged", "untagged-later", "tagged-later", "large"}
+    put("untagged-later", b"changed since", "")
+    tag("tagged", project="x", more="edited")
+    assert arrived() == {"tagged", "untagged-later", "tagged-later", "large"}
+    here, there = held(stack, "source", ".dat"), held(stack, "target", ".dat")
+    for name in ("tagged", "tagged-later", "large"):
+        assert there[f"all/{name}.dat"] == here[f"all/{name}.dat"]
+    # What has lost its tags leaves its copy as it was.
+    assert there["all/untagged-later.dat"] != here["all/untagged-later.dat"]
+    check(stack)
+    told = stack.tandem("verify", "chosen")
+    assert "6 keys, none differs, 3 not covered for their tags" in told.stdout
+    why = stack.tandem("why", "all/tagged-otherwise.dat")
+    assert why.returncode == 0, why.stdout
+    assert "nothing is to be done: its tags are not those of the rule" in why.stdout
+    assert stack.tandem("reconcile", "chosen").returncode == 0
+    assert arrived() == {"tagged", "untagged-later", "tagged-later", "large"}
+    source.delete_object(Bucket=bucket, Key="all/untagged-later.dat")
+    assert arrived() == {"tagged", "tagged-later", "large"}
+    source.close()
