@@ -158,6 +158,15 @@ async def test_a_copy_cut_short_goes_on_where_it_stood(source):
     assert await cut.list_uploads("k") == ()
 
 
+async def test_an_upload_whose_ledger_cannot_be_written_is_not_left_behind(
+    transfer, source, target
+):
+    target.fail_at["upload_part"] = Transient("cut")
+    with pytest.raises(Transient, match="cut"):
+        await copy(transfer, source, target, await seed(source))
+    assert await target.list_uploads("k") == ()
+
+
 async def test_an_upload_of_another_state_of_the_source_is_aborted(transfer, source, target):
     old = await seed(source, b"old" * PART)
     target.fail_at["complete_upload"] = Transient("cut")

@@ -17,7 +17,16 @@ from dataclasses import dataclass, replace
 
 from tandem.concurrency import Budget, together
 from tandem.decision import SOURCE_SHA256
-from tandem.errors import Conflict, Denied, Invalid, Missing, Throttled, Transient, Unfinished
+from tandem.errors import (
+    Conflict,
+    Denied,
+    Invalid,
+    Missing,
+    TandemError,
+    Throttled,
+    Transient,
+    Unfinished,
+)
 from tandem.ledger import (
     HANDED_ON,
     KEPT,
@@ -217,7 +226,13 @@ class _PartCopy:
 
     async def _begin(self) -> str:
         upload_id = await self.target.create_upload(self.key, self.content)
-        await together(self._mark(upload_id), self._flag(upload_id, UNDER_WAY))
+        try:
+            await together(self._mark(upload_id), self._flag(upload_id, UNDER_WAY))
+        except TandemError:
+            # Without its ledger nobody could tell whose it is, and nobody would sweep it up.
+            with contextlib.suppress(TandemError):
+                await self.target.abort_upload(self.key, upload_id)
+            raise
         return upload_id
 
     async def _mark(self, upload_id: str) -> None:
