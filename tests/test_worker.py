@@ -64,7 +64,7 @@ class FakeEngine:
             if change.target in (None, target)
         )
 
-    async def converge(self, rule: Rule, target: str, change: Change, _: object = None) -> Outcome:
+    async def converge(self, rule: Rule, target: str, change: Change, **_: object) -> Outcome:
         self.calls.append((rule.name, target, change.key))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

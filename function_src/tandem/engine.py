@@ -31,12 +31,11 @@ from tandem.late_look import SETTLE
 from tandem.looking import both_keys_named, confirm_absent, look, viewed
 from tandem.outcome import Outcome
 from tandem.rule import Rule
+from tandem.sharing import EAGER, Body, SharedReading, glance
 from tandem.stores.base import ALWAYS, CONFLICTS, Condition, Content, ObjectState, ObjectStore
 from tandem.transfer import Transfer
 from tandem.two_way import CONFLICT, Side, decide_both_ways, is_open
 
-# An object that its notification calls no larger than this, in bytes, is read at once.
-EAGER = 64 * 1024
 # How often one call starts over because the source or the target moved, before it gives way.
 ROUNDS = 8
 # What a bucket calls each version whose versioning is suspended: the next one takes its place.
@@ -128,16 +127,18 @@ class Engine:
         target: str,
         change: Change,
         deadline: float | None = None,
+        shared: SharedReading | None = None,
     ) -> Outcome:
         """Make `target` match the source of `rule` for the key of `change`.
 
         `deadline`, a moment of the event loop's clock, is when the host ends the work:
-        `Unfinished` is raised before, if a large object needs more.
+        `Unfinished` is raised before, if a large object needs more. `shared` is given to all the
+        targets that converge upon `change` at once, so that they read its source together.
 
         Raises a TandemError if that could not be done; doing it again is always safe. It is
         marked unresolved if a write that was given up may still happen.
         """
-        work = _Convergence(self, rule, target, change, deadline)
+        work = _Convergence(self, rule, target, change, deadline, shared)
         with both_keys_named(rule, change.key):
             return await work.run()
 
@@ -152,9 +153,11 @@ class _Convergence:
         target: str,
         change: Change,
         deadline: float | None,
+        shared: SharedReading | None,
     ) -> None:
         self.engine = engine
         self.deadline = deadline
+        self.shared = shared
         self.rule = rule
         self.target_site = target
         self.change = change
@@ -250,22 +253,15 @@ class _Convergence:
         there = await look(self.target, self.target_key, self.view)
         return seen, await self._act(seen, there, body)
 
-    async def _fetch(self) -> tuple[Look | None, bytes | bytearray | None]:
-        """Look at the source by reading it, which saves small objects a request.
-
-        So small a body is not counted against the transfer's bound of memory: there are never
-        more of them than a worker has slots.
-        """
-        async with self.source.open(self.key) as reader:
-            if reader is None:
-                return None, None
-            state = reader.state
-            body = await reader.read() if state.size <= EAGER else None
+    async def _fetch(self) -> tuple[Look | None, Body | None]:
+        """Look at the source by reading it, together with the change's other targets if any."""
+        reading = self.shared.glance if self.shared else glance
+        state, body = await reading(self.source, self.key)
+        if state is None:
+            return None, None
         return await viewed(self.source, state, self.source_view), body
 
-    async def _act(
-        self, seen: Look | None, there: Look | None, body: bytes | bytearray | None
-    ) -> Decision:
+    async def _act(self, seen: Look | None, there: Look | None, body: Body | None) -> Decision:
         """Decide, and carry it out on condition that the target is still as it was seen."""
         decision = await self.engine.decide(self.rule, self.target_site, self.key, seen, there)
         condition = Condition(if_match=there.state.etag) if there else Condition(if_absent=True)
@@ -297,7 +293,7 @@ class _Convergence:
         kept = f"{CONFLICTS}{state.etag}/{state.key}"
         await self.target.copy(state.key, kept, content, if_match=state.etag)
 
-    async def _copy(self, seen: Look, condition: Condition, body: bytes | bytearray | None) -> None:
+    async def _copy(self, seen: Look, condition: Condition, body: Body | None) -> None:
         state = seen.state
         told = provenance(self.source.site, state, self._sequencer(state), self.target_key)
         content = Content(
@@ -312,7 +308,7 @@ class _Convergence:
         sizes = await self._sizes(state)
         ends = (self.source, self.target)
         await self.engine.transfer.copy(
-            *ends, state, content, condition, sizes, self.deadline, self.target_key
+            *ends, state, content, condition, sizes, self.deadline, self.target_key, self.shared
         )
 
     async def _sizes(self, state: ObjectState) -> tuple[int, ...]:

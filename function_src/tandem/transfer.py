@@ -37,6 +37,7 @@ from tandem.ledger import (
     marker_number,
 )
 from tandem.pace import Pace
+from tandem.sharing import SharedReading, read
 from tandem.stores.base import Condition, Content, ObjectState, ObjectStore, Part, Written
 
 MIB = 1024 * 1024
@@ -137,14 +138,16 @@ class Transfer:
         sizes: tuple[int, ...],
         deadline: float | None = None,
         key: str | None = None,
+        shared: SharedReading | None = None,
     ) -> Written:
         """Copy the object that `state` describes, and no other, to `key` of `target`.
 
         `key` is by default the same as at the source. `sizes` are the parts to send it in, none for
-        one request. `deadline` is a moment of the event loop's clock. Raises `Conflict` if the
-        source moved, or the condition does not hold at the target; then nothing is there that was
-        not before. Raises `Unfinished` before the deadline if not all can be sent by then;
-        `Invalid` if that would lead nowhere.
+        one request. `deadline` is a moment of the event loop's clock. What goes in one request is
+        read by way of `shared`, if other targets may want it too; parts are read for each target by
+        itself. Raises `Conflict` if the source moved, or the condition does not hold at the target;
+        then nothing is there that was not before. Raises `Unfinished` before the deadline if not
+        all can be sent by then; `Invalid` if that would lead nowhere.
         """
         key = state.key if key is None else key
         pace = Pace(deadline)
@@ -157,23 +160,13 @@ class Transfer:
             )
         if not sizes:
             async with self.budget.take(state.size):
+                if shared:
+                    async with shared.whole(source, state) as body:
+                        return await self.put(target, key, body, content, condition)
                 body = await read(source, state)
                 return await self.put(target, key, body, content, condition)
         work = _PartCopy(self, source, target, state, key, content, sizes, pace)
         return await work.run(condition)
-
-
-async def read(
-    source: ObjectStore, state: ObjectState, span: tuple[int, int] | None = None
-) -> bytes | bytearray:
-    """Read the object that `state` describes, or a span of it, pinned to its ETag.
-
-    Raises `Conflict` if the source no longer holds that very object.
-    """
-    async with source.open(state.key, span=span, if_match=state.etag) as reader:
-        if reader is None:
-            raise Conflict(f"{source.site}:{state.key} was deleted while it was being read")
-        return await reader.read()
 
 
 async def _sha256(body: bytes | bytearray) -> str:

@@ -31,6 +31,7 @@ from tandem.queues.base import Delivery, Failure, Queue
 from tandem.recent import Recent
 from tandem.rule import Rule
 from tandem.settings import Site
+from tandem.sharing import SharedReading
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,20 @@ class Late(Enum):
     LOOK = auto()
 
 
-# How work on one key at one target ends: finished, to come again after so many seconds, failed
-# for good, or finished but for a late look.
-Ending = float | TandemError | Late | None
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Say that work must come again after so many seconds, and if a write may still happen."""
+
+    delay: float
+    unresolved: bool = True
+
+
+# How work on one key at one target ends: finished, to come again, failed for good, or finished
+# but for a late look.
+Ending = Again | TandemError | Late | None
 # What a message asks for: a rule, a target of it, and the change.
 Part = tuple[Rule, str, Change]
+_Shared = SharedReading | None
 
 
 @dataclass(eq=False)
@@ -198,42 +208,47 @@ class Worker:
             for rule, target in self._engine.routes(change)
         ]
         if len(parts) == 1:  # nearly always, and then a task of its own would only cost time
-            endings = [await self._in_turn(delivery, *parts[0])]
+            endings = [await self._in_turn(delivery, parts[0], None)]
         else:
-            endings = await asyncio.gather(*(self._in_turn(delivery, *part) for part in parts))
+            # Several changes are of several keys, and have nothing to share.
+            shared = SharedReading() if len(changes) == 1 else None
+            work = (self._in_turn(delivery, part, shared) for part in parts)
+            endings = await asyncio.gather(*work)
         return await self._settle(delivery, list(zip(parts, endings, strict=True)))
 
     async def _settle(
         self, delivery: Delivery, endings: Sequence[tuple[Part, Ending]]
     ) -> float | None:
         """Record what failed for good, send for late looks; return a delay as `_work` does."""
-        now, delay, failed = datetime.now(UTC), 0.0, False
+        now, delay = datetime.now(UTC), 0.0
         again, later = [], []
         for (rule, target, change), ending in endings:
             narrowed = replace(change, rule=rule.name, target=target)
             if isinstance(ending, TandemError):
-                failed = True
                 await self._give_up(delivery, ending, narrowed)
-            elif isinstance(ending, float):
+                continue
+            if isinstance(ending, Again):
                 again.append(narrowed)
-                delay = max(delay, ending)
-            elif ending is Late.LOOK or in_doubt(change, delivery.attempt):
+                delay = max(delay, ending.delay)
+            unresolved = ending.unresolved if isinstance(ending, Again) else ending is Late.LOOK
+            if unresolved or in_doubt(change, delivery.attempt):
                 later.append(late_look(narrowed, now))
-        if failed and again:
-            # Only the rest comes again, so that no failure is recorded twice.
-            later += [put_off(change, now, delay) for change in again]
+        if again and len(again) == len(endings):
+            # What comes again as a whole is followed by late looks once it has succeeded.
+            self._metrics.retried()
+            return delay
+        # Only the rest comes again: nothing is written, and no failure recorded, twice.
+        later += [put_off(change, now, delay) for change in again]
         if later:
             await self._queue.send(*later)
-        if not again or failed:
-            return None
-        self._metrics.retried()
-        return delay
+        return None
 
-    async def _in_turn(self, delivery: Delivery, rule: Rule, target: str, change: Change) -> Ending:
+    async def _in_turn(self, delivery: Delivery, part: Part, shared: _Shared) -> Ending:
         """Converge a key at a target once at a time.
 
         Whoever had to wait is spared the work if another look began after it came.
         """
+        rule, target, change = part
         turn = self._turns.setdefault((rule.name, target, change.key), Turn())
         begun_before = turn.begun
         async with turn.lock:
@@ -242,33 +257,34 @@ class Worker:
             if turn.finished > begun_before or told_twice:
                 return None
             turn.begun += 1
-            ending = await self._attempt(delivery, rule, target, change)
+            ending = await self._attempt(delivery, part, shared)
             if ending is None:
                 turn.finished = turn.begun
             return ending
 
-    async def _attempt(self, delivery: Delivery, rule: Rule, target: str, change: Change) -> Ending:
+    async def _attempt(self, delivery: Delivery, part: Part, shared: _Shared) -> Ending:
         """Converge a key at a target, and tell how it ended."""
+        rule, target, change = part
         try:
-            outcome = await self._engine.converge(rule, target, change)
+            outcome = await self._engine.converge(rule, target, change, shared=shared)
         except TandemError as error:
-            await self._tell(delivery, (rule, target, change), error)
+            await self._tell(delivery, part, error)
             if not error.retryable:
                 return error
             logger.info("%s to %s, attempt %d: %s", rule.name, target, delivery.attempt, error)
             self._metrics.failed(rule.name, target, error.error_class, final=False)
-            return _delay(error, delivery.attempt)
+            return Again(_delay(error, delivery.attempt), error.unresolved)
         except Exception as error:
             # A mistake of ours: loud, tried a few times, and never lost.
             logger.exception("%s to %s failed on %r", rule.name, target, change.key)
-            await self._tell(delivery, (rule, target, change), _poison(error))
+            await self._tell(delivery, part, _poison(error))
             if delivery.attempt < BUG_ATTEMPTS:
-                return backoff(delivery.attempt)
+                return Again(backoff(delivery.attempt))
             return _poison(error)
         self._metrics.converged(outcome)
         if outcome.recheck is None:
             self._recent.note(rule.name, target, change)
-        await self._tell(delivery, (rule, target, change), outcome)
+        await self._tell(delivery, part, outcome)
         return None if outcome.recheck is None else Late.LOOK
 
     async def _tell(self, delivery: Delivery, part: Part, ending: Outcome | TandemError) -> None:
