@@ -65,15 +65,21 @@ class Source(MemoryStore):
         super().__init__("a")
         self.state = ObjectState("k", "e" * 32, size, EPOCH)
 
-    async def head(self, key: str) -> ObjectState | None:
+    async def head(self, key: str, version_id: str | None = None) -> ObjectState | None:
+        assert version_id is None
         assert key == self.state.key
         return self.state
 
     @asynccontextmanager
     async def open(
-        self, key: str, *, span: tuple[int, int] | None = None, if_match: str | None = None
+        self,
+        key: str,
+        *,
+        span: tuple[int, int] | None = None,
+        if_match: str | None = None,
+        version_id: str | None = None,
     ) -> AsyncIterator[Any]:
-        assert key == "k"
+        assert (key, version_id) == ("k", None)
         assert span is not None
         assert if_match == self.state.etag
         yield GeneratedReader(self.state, span)
@@ -92,7 +98,8 @@ class Target(MemoryStore):
         self.digests: dict[int, tuple[int, int]] = {}
         self.completed: ObjectState | None = None
 
-    async def head(self, key: str) -> ObjectState | None:
+    async def head(self, key: str, version_id: str | None = None) -> ObjectState | None:
+        assert version_id is None
         assert key == "k"
         return self.completed
 

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tandem.stores.abilities import Ability, Probed
+import pytest
+
+from tandem.stores.abilities import Ability, Probed, Verdict
 from tandem.stores.probe import probe
 from tests.stores.capabilities import COLUMNS, table
 from tests.stores.conftest import MAKERS, MOTO
@@ -49,9 +51,18 @@ async def test_versioned_buckets_are_no_different_but_for_versitygws(
             {
                 trial.ability: trial.verdict
                 for trial in (await found_by(make_store, name, versioned=kept)).trials
-                if trial.ability is not Ability.VERSIONS
+                if trial.ability not in {Ability.VERSIONS, Ability.VERSION_ORDER}
                 and not (name == MOTO and trial.ability in CHANCE)
             }
             for kept in (False, True)
         ]
         assert plain == versioned
+
+
+@pytest.mark.parametrize("name", MAKERS)
+async def test_versioned_buckets_list_versions_in_order_but_for_motos(
+    make_store: Callable[..., Any], name: str
+):
+    found = await found_by(make_store, name, versioned=True)
+    ordered = Verdict.IGNORED if name == MOTO else Verdict.YES
+    assert found[Ability.VERSION_ORDER].verdict is ordered

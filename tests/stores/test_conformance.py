@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from tandem.errors import Conflict, Invalid, TandemError
 from tandem.stores import keys
 from tandem.stores.abilities import REFUSALS, Ability
-from tandem.stores.base import ALWAYS, SCRATCH, Checksum, Condition, Content, ObjectStore
+from tandem.stores.base import (
+    ALWAYS,
+    SCRATCH,
+    Checksum,
+    Condition,
+    Content,
+    ObjectStore,
+    Version,
+)
 from tandem.stores.trials import CHECKED_BODY, DIGESTS
 
 PART = 5 * 1024 * 1024
@@ -504,3 +512,52 @@ async def test_a_bucket_without_versions_has_no_history(subject):
     for body in (b"1", b"2"):
         await subject.store.put("k", body, Content())
     assert await subject.store.history("k", 9) == ()
+
+
+async def versions_of(store: ObjectStore, prefix: str = "", start_after: str = "") -> list[Version]:
+    return [version async for version in store.versions(prefix, start_after)]
+
+
+async def test_versions_and_markers_are_listed_by_key_and_the_newest_first(subject):
+    store = subject.versioned
+    for body in (b"1", b"22", None, b"333"):
+        await (store.delete("k") if body is None else store.put("k", body, Content()))
+    await store.put("k2", b"4444", Content())
+    found = await versions_of(store)
+    assert [version.key for version in found] == ["k"] * 4 + ["k2"]
+    assert [version.is_latest for version in found] == [True, False, False, False, True]
+    assert len({version.version_id for version in found[:4]}) == 4
+    assert {version.size for version in found if not version.is_marker} == {1, 2, 3, 4}
+    assert await versions_of(store, "k2") == await versions_of(store, "", "k") == found[4:]
+    if store.capabilities.ordered_versions:
+        told = [(one.size, one.is_marker, one.etag) for one in found[:4]]
+        bodies = [(3, b"333"), (0, None), (2, b"22"), (1, b"1")]
+        assert told == [(n, not body, md5(body) if body else "") for n, body in bodies]
+
+
+async def test_a_version_is_read_by_its_id(subject):
+    store = subject.versioned
+    for number in ("1", "2"):
+        tags = {"number": number} if store.capabilities.tags else {}
+        content = Content(metadata={"number": number}, tags=tags)
+        await store.put("k", number.encode(), content)
+    await store.delete("k")
+    for version in await versions_of(store, "k"):
+        if version.is_marker:
+            continue
+        state = await store.head("k", version.version_id)
+        assert (state.etag, state.size) == (version.etag, version.size)
+        number = state.metadata["number"]
+        async with store.open("k", if_match=version.etag, version_id=version.version_id) as reader:
+            assert bytes(await reader.read()) == number.encode()
+        if store.capabilities.tags:
+            assert await store.tags("k", version.version_id) == {"number": number}
+        if store.capabilities.part_sizes:
+            assert await store.part_sizes("k", version.etag, version.version_id) == (1,)
+
+
+async def test_a_bucket_says_whether_it_keeps_versions(subject):
+    assert await subject.versioned.versioning() == "enabled"
+    assert await subject.store.versioning() == "off"
+    await subject.store.put("k", b"1", Content())
+    assert [one.version_id for one in await versions_of(subject.store)] == ["null"]

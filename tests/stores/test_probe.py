@@ -20,7 +20,7 @@ from tandem.stores.probe import observe, probe
 from tests.stores.conftest import EVERYTHING, MAKERS
 
 # What the store in memory cannot do, however it is made.
-LACKING = {Ability.CRC32C, Ability.SMALL_PARTS, Ability.VERSIONS}
+LACKING = {Ability.CRC32C, Ability.SMALL_PARTS, Ability.VERSIONS, Ability.VERSION_ORDER}
 
 
 class Blind(MemoryStore):
@@ -67,10 +67,10 @@ class Blind(MemoryStore):
         )
 
     @asynccontextmanager
-    async def open(self, key, *, span=None, if_match=None):
+    async def open(self, key, *, if_match=None, **named):
         if self.blind_to == ("read", "if_match"):
             if_match = None
-        async with super().open(key, span=span, if_match=if_match) as reader:
+        async with super().open(key, if_match=if_match, **named) as reader:
             yield reader
 
 
@@ -367,11 +367,11 @@ async def test_a_source_that_does_not_pin_its_reads_or_lists_in_disorder_is_foun
 async def test_an_object_that_goes_while_a_source_is_looked_at_is_passed_over():
     class Fleeting(MemoryStore):
         @asynccontextmanager
-        async def open(self, key, *, span=None, if_match=None) -> AsyncIterator[Any]:
+        async def open(self, key, *, if_match=None, **named) -> AsyncIterator[Any]:
             if key == "a":
                 yield None
                 return
-            async with super().open(key, span=span, if_match=if_match) as reader:
+            async with super().open(key, if_match=if_match, **named) as reader:
                 yield reader
 
     store = Fleeting()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -128,8 +127,11 @@ def page(*entries: str, more: str = "") -> bytes:
     ).encode()
 
 
-def version(kind: str, key: str, version_id: str) -> str:
-    return f"<{kind}><Key>{key}</Key><VersionId>{version_id}</VersionId></{kind}>"
+def version(kind: str, key: str, version_id: str, at: str = "2026-11-21T08:32:59Z") -> str:
+    return (
+        f"<{kind}><Key>{key}</Key><VersionId>{version_id}</VersionId>"
+        f"<LastModified>{at}</LastModified></{kind}>"
+    )
 
 
 MORE = (
@@ -167,9 +169,90 @@ def test_a_page_of_versions_that_cannot_be_read_is_an_error(body: bytes):
         versions_of(body)
 
 
+def test_a_page_that_is_no_listing_of_versions_is_an_error():
+    with pytest.raises(ValueError, match="in place of a listing of versions"):
+        versions_of(b"<ListBucketResult></ListBucketResult>")
+
+
 def test_a_version_without_an_id_is_the_null_version():
-    told: Any = versions_of(b"<L><Version><Key>a+b</Key></Version></L>")
-    assert told == ([("a+b", "null")], None)
+    found, following = versions_of(page(version("Version", "a+b", "")))
+    assert [(one.key, one.version_id) for one in found] == [("a b", "null")]
+    assert following is None
+
+
+def ids(*entries: str) -> list[str]:
+    return [one.version_id for one in versions_of(page(*entries))[0]]
+
+
+def test_versions_and_markers_that_come_in_turns_are_left_in_their_order():
+    turns = [("Version", "3"), ("DeleteMarker", "2"), ("Version", "1")]
+    assert ids(*(version(kind, "k", name) for kind, name in turns)) == ["3", "2", "1"]
+
+
+def test_markers_that_are_listed_apart_are_put_in_their_places_by_time():
+    told = [
+        ("Version", 5),
+        ("Version", 3),
+        ("Version", 1),
+        ("DeleteMarker", 4),
+        ("DeleteMarker", 2),
+    ]
+    entries = [version(kind, "k", str(at), f"2026-11-21T08:32:0{at}Z") for kind, at in told]
+    assert ids(*entries) == ["5", "4", "3", "2", "1"]
+
+
+def test_ids_that_tell_the_time_finer_than_the_listing_are_believed():
+    first, second, third = (f"01M7ZAXQ8{one}0000000000000000" for one in "BEH")
+    entries = [
+        version("DeleteMarker", "k", second, "2026-11-21T08:32:59.9Z"),
+        version("Version", "k", third),
+        version("Version", "k", first),
+    ]
+    assert ids(*entries) == [third, second, first]
+
+
+async def test_versions_of_pages_that_lead_nowhere_are_not_believed(
+    store: S3Store, server: ScriptedServer
+):
+    same = answer("200 OK", page(version("Version", "a", "1"), more=MORE))
+    server.script = [same, same]
+    with pytest.raises(Transient, match="followed by itself"):
+        [one async for one in store.versions()]
+
+
+async def test_versions_whose_keys_go_backwards_are_not_believed(
+    store: S3Store, server: ScriptedServer
+):
+    first = answer("200 OK", page(version("Version", "b", "1"), more=MORE))
+    last = answer("200 OK", page(version("Version", "a", "1")))
+    server.script = [first, last]
+    with pytest.raises(Transient, match="cannot be trusted"):
+        [one async for one in store.versions()]
+
+
+@pytest.mark.parametrize(
+    ("told", "versioning"),
+    [
+        ("<Status>Enabled</Status>", "enabled"),
+        ("<Status>Suspended</Status>", "suspended"),
+        ("", "off"),
+    ],
+)
+async def test_a_bucket_tells_whether_it_keeps_versions(
+    store: S3Store, server: ScriptedServer, told: str, versioning: str
+):
+    body = f"<VersioningConfiguration>{told}</VersioningConfiguration>".encode()
+    server.script = [answer("200 OK", body)]
+    assert await store.versioning() == versioning
+    assert server.requests[0].target == "/bucket?versioning="
+
+
+async def test_one_version_is_asked_for_by_its_id(store: S3Store, server: ScriptedServer):
+    server.script = [refused("404 Not Found", "NoSuchVersion")] * 2
+    assert await store.head("k", "v 1") is None
+    async with store.open("k", version_id="v 1") as reader:
+        assert reader is None
+    assert [request.target for request in server.requests] == ["/bucket/k?versionId=v%201"] * 2
 
 
 async def test_a_page_comes_in_the_servers_own_order(store: S3Store, server: ScriptedServer):

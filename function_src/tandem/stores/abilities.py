@@ -38,6 +38,7 @@ class Ability(StrEnum):
     COPY_IF_MATCH = "copy If-Match"
     TAGS = "tags"
     VERSIONS = "versions"
+    VERSION_ORDER = "versions in order"
     CRC32C = "checksum CRC32C"
     SHA256 = "checksum SHA-256"
     ORDER = "listing in order"
@@ -152,6 +153,7 @@ def capabilities_of(trials: Mapping[Ability, Trial], assumed: Capabilities) -> C
         conditional_copy=sure(Ability.COPY_IF_ABSENT, Ability.COPY_IF_MATCH),
         tags=trials[Ability.TAGS].verdict in {Verdict.YES, Verdict.UNKNOWN},
         versions=sure(Ability.VERSIONS),
+        ordered_versions=trials[Ability.VERSION_ORDER].verdict is not Verdict.IGNORED,
         checksums=(
             *(("crc32c",) if sure(Ability.CRC32C) else ()),
             *(("sha256",) if sure(Ability.SHA256) else ()),

@@ -28,6 +28,10 @@ SCRATCH = ".tandem/probe/"
 CONFLICTS = ".conflict/"
 
 Algorithm = Literal["crc32c", "sha256"]
+Versioning = Literal["enabled", "suspended", "off"]
+# What a bucket calls a version that has no id of its own, as under suspended versioning: the next
+# such version takes its place.
+NO_VERSION = "null"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,19 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """Hold one line of a listing of versions; a delete marker has no ETag and no bytes."""
+
+    key: str
+    version_id: str
+    etag: str
+    size: int
+    last_modified: datetime
+    is_latest: bool = False
+    is_marker: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """Hold one unfinished multipart upload."""
 
@@ -130,7 +147,8 @@ class Capabilities:
     operation is one that keeps to If-Match and to If-None-Match, of which deletes have only the
     first. `conditional_get` is If-Match on reads. `copy` is a server-side copy that keeps to
     If-Match at its source, `conditional_copy` one that keeps to conditions at its target as well.
-    `versions` says that the bucket keeps old versions; `checksums` names those that the server
+    `versions` says that the bucket keeps old versions; `ordered_versions` that versions and delete
+    markers are listed in the order in which they came; `checksums` names those that the server
     checks; `ordered` that listings are in the order of UTF-8 bytes; `resumes` that a cut-short
     upload can be taken up from its parts; `part_sizes` that the server tells an object's parts.
     `min_part_size` is in bytes; `unrepresentable` says in words what keys must not have.
@@ -151,6 +169,7 @@ class Capabilities:
     ordered: bool = True
     resumes: bool = True
     part_sizes: bool = True
+    ordered_versions: bool = True
 
     @property
     def conditional_writes(self) -> bool:
@@ -180,8 +199,8 @@ class ObjectStore(Protocol):
     site: str
     capabilities: Capabilities
 
-    async def head(self, key: str) -> ObjectState | None:
-        """Return the state of `key`, or None if a HEAD answers 404."""
+    async def head(self, key: str, version_id: str | None = None) -> ObjectState | None:
+        """Return the state of `key`, or of one version of it; None if a HEAD answers 404."""
         ...
 
     async def is_absent(self, key: str) -> bool:
@@ -198,10 +217,23 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def part_sizes(self, key: str, etag: str) -> tuple[int, ...]:
+    def versions(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Version]:
+        """Yield all versions and delete markers, by key as `list` does, each key's newest first.
+
+        In buckets without versions, the current objects, each as its NO_VERSION.
+        """
+        ...
+
+    async def versioning(self) -> Versioning:
+        """Return whether the bucket keeps old versions of what is written now."""
+        ...
+
+    async def part_sizes(
+        self, key: str, etag: str, version_id: str | None = None
+    ) -> tuple[int, ...]:
         """Return the sizes in bytes of the parts that `key` was uploaded in; one for a plain put.
 
-        Raises `Conflict` if `key` no longer has `etag`.
+        Raises `Conflict` if `key`, or that version of it, does not have `etag`.
         """
         ...
 
@@ -211,8 +243,9 @@ class ObjectStore(Protocol):
         *,
         span: tuple[int, int] | None = None,
         if_match: str | None = None,
+        version_id: str | None = None,
     ) -> AbstractAsyncContextManager[Reader | None]:
-        """Open `key`, or bytes `span` (first, last, both inclusive) of it.
+        """Open `key`, or bytes `span` (first, last, both inclusive) of it, or of one version.
 
         Gives None if there is positive evidence that the key is absent (as `is_absent`).
         Leaving the context unread drops the connection, so no byte is fetched for nothing.
@@ -247,8 +280,8 @@ class ObjectStore(Protocol):
         """Delete `key`; on a versioned bucket this leaves a delete marker."""
         ...
 
-    async def tags(self, key: str) -> Mapping[str, str]:
-        """Return the tags of `key`; empty if it has none or is not there."""
+    async def tags(self, key: str, version_id: str | None = None) -> Mapping[str, str]:
+        """Return the tags of `key`, or of one version; empty if it has none or is not there."""
         ...
 
     async def put_tags(self, key: str, tags: Mapping[str, str]) -> None:

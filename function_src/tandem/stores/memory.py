@@ -26,6 +26,8 @@ from tandem.stores.base import (
     ObjectState,
     Part,
     Upload,
+    Version,
+    Versioning,
     Written,
 )
 from tandem.stores.memory_bucket import MemoryBucket, md5
@@ -85,10 +87,10 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing: there are no connections."""
 
-    async def head(self, key: str) -> ObjectState | None:
-        """Return the state of `key`, or None if it is not there."""
+    async def head(self, key: str, version_id: str | None = None) -> ObjectState | None:
+        """Return the state of `key`, or of one version of it; None if it is not there."""
         await self._turn("head", key)
-        current = self._bucket.current(key)
+        current = self._bucket.current(key, version_id)
         return current.state if current else None
 
     async def history(self, key: str, most: int) -> tuple[ObjectState, ...]:
@@ -96,19 +98,35 @@ class MemoryStore:
         await self._turn("history", key)
         return tuple(version.state for version in islice(self._bucket.history(key), most))
 
+    async def versions(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Version]:
+        """Yield all versions and delete markers, by key as `list` does, each key's newest first."""
+        await self._turn("versions", prefix)
+        for version in tuple(self._bucket.versions(prefix, start_after)):
+            yield version
+
+    async def versioning(self) -> Versioning:
+        """Return whether the bucket keeps old versions of what is written now."""
+        await self._turn("versioning", "")
+        if not self._bucket.versioned:
+            return "off"
+        return "suspended" if self._bucket.suspended else "enabled"
+
     async def is_absent(self, key: str) -> bool:
         """Return whether `key` is not there."""
         await self._turn("is_absent", key)
         return self._bucket.current(key) is None
 
-    async def part_sizes(self, key: str, etag: str) -> tuple[int, ...]:
+    async def part_sizes(
+        self, key: str, etag: str, version_id: str | None = None
+    ) -> tuple[int, ...]:
         """Return the sizes in bytes of the parts that `key` was uploaded in.
 
-        Raises `Conflict` if `key` no longer has `etag`.
+        Raises `Conflict` if `key`, or that version of it, does not have `etag`.
         """
         await self._turn("part_sizes", key)
-        self._bucket.check("get parts of", key, Condition(if_match=etag))
-        current = self._bucket.current(key)
+        condition = Condition(if_match=etag)
+        self._bucket.check("get parts of", key, condition, version_id=version_id)
+        current = self._bucket.current(key, version_id)
         return current.part_sizes if current else ()
 
     @asynccontextmanager
@@ -118,18 +136,20 @@ class MemoryStore:
         *,
         span: tuple[int, int] | None = None,
         if_match: str | None = None,
+        version_id: str | None = None,
     ) -> AsyncIterator[MemoryReader | None]:
-        """Open `key`, or bytes `span` (first, last, both inclusive) of it.
+        """Open `key`, or bytes `span` (first, last, both inclusive) of it, or of one version.
 
         See `tandem.stores.base.ObjectStore.open`.
         """
         await self._turn("open", key)
-        current = self._bucket.current(key)
+        current = self._bucket.current(key, version_id)
         if current is None or current.body is None:
             yield None
             return
         if self.capabilities.conditional_get:
-            self._bucket.check("get", key, Condition(if_match=if_match))
+            condition = Condition(if_match=if_match)
+            self._bucket.check("get", key, condition, version_id=version_id)
         first, last = span or (0, current.state.size)
         if span and first >= current.state.size:
             raise Invalid(f"get {self.site}:{key!r}: it has no byte {first}")
@@ -191,10 +211,10 @@ class MemoryStore:
         self._bucket.check("delete", key, condition, can=can)
         self._bucket.remove(key)
 
-    async def tags(self, key: str) -> Mapping[str, str]:
-        """Return the tags of `key`; empty if it has none or is not there."""
+    async def tags(self, key: str, version_id: str | None = None) -> Mapping[str, str]:
+        """Return the tags of `key`, or of one version; empty if it has none or is not there."""
         await self._turn("tags", key)
-        current = self._bucket.current(key)
+        current = self._bucket.current(key, version_id)
         return dict(current.tags) if current else {}
 
     async def put_tags(self, key: str, tags: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from datetime import datetime
 from tandem.errors import Conflict, Invalid
 from tandem.stores.base import (
     ALWAYS,
+    NO_VERSION,
     Checksum,
     Condition,
     Content,
@@ -22,6 +23,7 @@ from tandem.stores.base import (
     Upload,
     Written,
 )
+from tandem.stores.base import Version as Listed
 from tandem.stores.keys import flaw
 
 MAX_TAGS = 10
@@ -51,28 +53,56 @@ class Unfinished:
 class MemoryBucket:
     """Keep the versions and the unfinished uploads of one bucket.
 
-    `site` is the name that errors give it; `clock` tells the time.
+    `site` is the name that errors give it; `clock` tells the time. While a versioned bucket is
+    `suspended`, what is written is the key's one NO_VERSION.
     """
 
     def __init__(self, site: str, *, versioned: bool, clock: Callable[[], datetime]) -> None:
         self.site = site
         self.uploads: dict[str, Unfinished] = {}
         self.versioned = versioned
+        self.suspended = False
         self._clock = clock
         self._versions: dict[str, list[Version]] = {}
         self._numbers = itertools.count(1)
 
-    def current(self, key: str) -> Version | None:
-        """Return the current version of `key`, or None if it has none but a delete marker."""
+    def current(self, key: str, version_id: str | None = None) -> Version | None:
+        """Return the current version of `key`, or the one of that id; None for a delete marker."""
         if name := flaw(key, "aws"):
             raise Invalid(f"{self.site}:{key!r}: this site cannot keep the key: it has {name}")
-        versions = self._versions.get(key)
-        return versions[-1] if versions and versions[-1].body is not None else None
+        found = [
+            one
+            for one in self._versions.get(key, [])[-1 if version_id is None else 0 :]
+            if version_id in (None, one.state.version_id or NO_VERSION) and one.body is not None
+        ]
+        return found[-1] if found else None
 
     def history(self, key: str) -> Iterator[Version]:
         """Yield the versions before the latest, the newest first, without delete markers."""
         earlier = self._versions.get(key, [])[:-1]
         return (version for version in reversed(earlier) if version.body is not None)
+
+    def versions(self, prefix: str, start_after: str) -> Iterator[Listed]:
+        """Yield all versions and delete markers by key, each key's newest first."""
+        for key in sorted(self._versions):
+            if key.startswith(prefix) and key > start_after:
+                for place, one in enumerate(reversed(self._versions[key])):
+                    yield Listed(
+                        key=key,
+                        version_id=one.state.version_id or NO_VERSION,
+                        etag=one.state.etag,
+                        size=one.state.size,
+                        last_modified=one.modified,
+                        is_latest=place == 0,
+                        is_marker=one.body is None,
+                    )
+
+    def forget(self, key: str, version_id: str) -> None:
+        """Remove one version or delete marker for good."""
+        left = [one for one in self._versions[key] if one.state.version_id != version_id]
+        self._versions[key] = left
+        if not left:
+            del self._versions[key]
 
     def objects(self) -> Iterator[tuple[str, Version]]:
         """Yield the current versions in the order of their keys' UTF-8 bytes."""
@@ -93,7 +123,7 @@ class MemoryBucket:
             size=len(body),
             # HTTP knows no fractions of a second; a listing does.
             last_modified=modified.replace(microsecond=0),
-            version_id=f"version-{next(self._numbers)}" if self.versioned else None,
+            version_id=self._new_id(),
             headers={"content-type": DEFAULT_CONTENT_TYPE, **content.headers},
             metadata={name.lower(): value for name, value in content.metadata.items()},
             tag_count=len(tags),
@@ -107,7 +137,7 @@ class MemoryBucket:
             self._versions.pop(key, None)
             return
         modified = self._clock()
-        marker = ObjectState(key, "", 0, modified, version_id=f"version-{next(self._numbers)}")
+        marker = ObjectState(key, "", 0, modified, version_id=self._new_id())
         self._push(key, Version(marker, None, {}, modified, ()))
 
     def purge(self, prefix: str) -> None:
@@ -159,9 +189,17 @@ class MemoryBucket:
             raise Invalid(f"{self.site}:{key!r}: a part other than the last is too small")
         return tuple(bodies)
 
-    def check(self, operation: str, key: str, condition: Condition, *, can: bool = True) -> None:
+    def check(
+        self,
+        operation: str,
+        key: str,
+        condition: Condition,
+        *,
+        can: bool = True,
+        version_id: str | None = None,
+    ) -> None:
         """Raise `Conflict` if a condition does not hold, `Invalid` if it is not known here."""
-        current = self.current(key)
+        current = self.current(key, version_id)
         if condition != ALWAYS and not can:
             raise Invalid(f"{operation} {self.site}: this site knows no such condition")
         if condition.if_absent and current:
@@ -184,7 +222,14 @@ class MemoryBucket:
 
     def _push(self, key: str, version: Version) -> None:
         before = self._versions.get(key, []) if self.versioned else []
+        replaced = NO_VERSION if self.suspended else None
+        before = [one for one in before if replaced is None or one.state.version_id != replaced]
         self._versions[key] = [*before, version]
+
+    def _new_id(self) -> str | None:
+        if not self.versioned:
+            return None
+        return NO_VERSION if self.suspended else f"version-{next(self._numbers)}"
 
 
 def md5(body: bytes | bytearray) -> bytes:

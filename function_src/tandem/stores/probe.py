@@ -51,6 +51,7 @@ TRIALS: tuple[tuple[str, tuple[Ability, ...], Try], ...] = (
     ("tags", (Ability.TAGS,), trials.tags),
     ("sums", (Ability.CRC32C, Ability.SHA256), trials.checksums),
     ("order", (Ability.ORDER,), trials.listings),
+    ("versions", (Ability.VERSION_ORDER,), trials.versions),
     ("parts", (Ability.PARTS, Ability.RESUME, Ability.PART_SIZES), part_trials.uploads),
     ("small", (Ability.SMALL_PARTS,), part_trials.small_parts),
     ("odd", (Ability.LINE_ENDS, Ability.FOLDER_BODIES), trials.odd_keys),

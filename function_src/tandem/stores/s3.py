@@ -25,12 +25,12 @@ from tandem.stores.base import (
     Condition,
     Content,
     Entry,
-    ObjectState,
     Written,
 )
 from tandem.stores.keys import unrepresentable
 from tandem.stores.s3_connection import NOT_FOUND, RANGE_NOT_SATISFIABLE, Connection
 from tandem.stores.s3_errors import Refusal
+from tandem.stores.s3_history import S3History
 from tandem.stores.s3_reader import Opening
 from tandem.stores.s3_uploads import S3Uploads
 from tandem.stores.sigv4 import encode_path
@@ -53,7 +53,7 @@ ASSUMED: Mapping[Dialect, Capabilities] = {
 }
 
 
-class S3Store(S3Uploads):
+class S3Store(S3Uploads, S3History):
     """Read and write one bucket over the S3 protocol; see `tandem.stores.base.ObjectStore`."""
 
     def __init__(self, connection: Connection, capabilities: Capabilities) -> None:
@@ -88,32 +88,6 @@ class S3Store(S3Uploads):
         """Close all connections."""
         await self._connection.close()
 
-    async def head(self, key: str) -> ObjectState | None:
-        """Return the state of `key`, or None if a HEAD answers 404."""
-        self._connection.check_key("head", key)
-        return await self._head(key)
-
-    async def _head(self, key: str, version_id: str | None = None) -> ObjectState | None:
-        query = {"versionId": version_id} if version_id else None
-        answer = await self._connection.send("head", "HEAD", key, query)
-        if answer.status == NOT_FOUND:
-            return None
-        await self._connection.success("head", key, answer)
-        return self._connection.read(
-            "head", key, s3_headers.state_of, key, answer.headers.items(), self._dialect
-        )
-
-    async def history(self, key: str, most: int) -> tuple[ObjectState, ...]:
-        """Return the versions before the latest, the newest first; at most `most`."""
-        self._connection.check_key("list versions of", key)
-        query = {"versions": "", "encoding-type": "url", "prefix": key}
-        _, body = await self._connection.call("list versions of", "GET", "", query)
-        ids = self._connection.read(
-            "list versions of", key, s3_versions.earlier_of, body, key, most
-        )
-        states = await asyncio.gather(*(self._head(key, version_id) for version_id in ids))
-        return tuple(state for state in states if state)
-
     async def is_absent(self, key: str) -> bool:
         """Return whether the server positively says that this one key is not there.
 
@@ -138,13 +112,14 @@ class S3Store(S3Uploads):
         *,
         span: tuple[int, int] | None = None,
         if_match: str | None = None,
+        version_id: str | None = None,
     ) -> Opening:
-        """Open `key`, or bytes `span` (first, last, both inclusive) of it.
+        """Open `key`, or bytes `span` (first, last, both inclusive) of it, or of one version.
 
         See `tandem.stores.base.ObjectStore.open`.
         """
         self._connection.check_key("get", key)
-        return Opening(self._connection, key, span, if_match)
+        return Opening(self._connection, key, span, if_match, version_id)
 
     async def put(
         self,
@@ -215,10 +190,11 @@ class S3Store(S3Uploads):
         headers = self._condition("delete", condition, can=can)
         await self._connection.call("delete", "DELETE", key, headers=headers)
 
-    async def tags(self, key: str) -> Mapping[str, str]:
-        """Return the tags of `key`; empty if it has none or is not there."""
+    async def tags(self, key: str, version_id: str | None = None) -> Mapping[str, str]:
+        """Return the tags of `key`, or of one version; empty if it has none or is not there."""
         self._connection.check_key("get tags of", key)
-        answer = await self._connection.send("get tags of", "GET", key, {"tagging": ""})
+        query = {"tagging": ""} | s3_versions.query_of(version_id)
+        answer = await self._connection.send("get tags of", "GET", key, query)
         if answer.status == NOT_FOUND:
             refusal = await self._connection.refusal("get tags of", key, answer)
             if refusal.is_absence or refusal.code == "NoSuchTagSet":
@@ -290,15 +266,10 @@ class S3Store(S3Uploads):
         """
         if not prefix.startswith(SCRATCH):
             raise ValueError(f"only keys under {SCRATCH} are purged, and {prefix!r} is not")
-        query = {"versions": "", "encoding-type": "url", "prefix": prefix}
-        following: dict[str, str] | None = {}
-        while following is not None:
-            _, body = await self._connection.call("list versions of", "GET", "", query | following)
-            found, following = self._connection.read(
-                "list versions of", "", s3_versions.versions_of, body
-            )
-            for key, version_id in found:
-                await self._connection.call("delete", "DELETE", key, {"versionId": version_id})
+        async for page in self._version_pages(prefix):
+            for found in page:
+                query = s3_versions.query_of(found.version_id)
+                await self._connection.call("delete", "DELETE", found.key, query)
 
     async def _page(self, prefix: str, start_after: str, token: str) -> _Page:
         """Return a page of a listing and the token of the next, if any."""

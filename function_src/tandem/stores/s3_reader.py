@@ -9,6 +9,7 @@ from tandem.stores.base import Condition, ObjectState
 from tandem.stores.http1_answer import Answer
 from tandem.stores.s3_connection import NOT_FOUND, SUCCESS, Connection
 from tandem.stores.s3_headers import condition_headers, span_of, state_of
+from tandem.stores.s3_versions import query_of
 
 # A body up to this many bytes is read in one piece; a larger one into a buffer made beforehand.
 ONE_PIECE = 256 * 1024
@@ -46,10 +47,12 @@ class Opening:
         key: str,
         span: tuple[int, int] | None,
         if_match: str | None,
+        version_id: str | None = None,
     ) -> None:
         self._connection = connection
         self._key = key
         self._span = span
+        self._query = query_of(version_id)
         self._headers = condition_headers(Condition(if_match=if_match))
         if span is not None:
             self._headers["range"] = f"bytes={span[0]}-{span[1]}"
@@ -57,10 +60,10 @@ class Opening:
 
     async def __aenter__(self) -> S3Reader | None:
         connection, key = self._connection, self._key
-        answer = await connection.send("get", "GET", key, headers=self._headers)
+        answer = await connection.send("get", "GET", key, self._query, self._headers)
         if answer.status == NOT_FOUND:
             refusal = await connection.refusal("get", key, answer)
-            if refusal.is_absence:
+            if refusal.is_absence or refusal.code == "NoSuchVersion":
                 return None
             raise connection.failure("get", key, refusal)
         if answer.status not in SUCCESS:

@@ -6,7 +6,7 @@ import asyncio
 
 from tandem.change import Dialect
 from tandem.errors import Conflict, Invalid
-from tandem.stores import s3_headers, s3_xml
+from tandem.stores import s3_headers, s3_versions, s3_xml
 from tandem.stores.base import (
     ALWAYS,
     Capabilities,
@@ -31,19 +31,21 @@ class S3Uploads:
     capabilities: Capabilities
     site: str
 
-    async def part_sizes(self, key: str, etag: str) -> tuple[int, ...]:
+    async def part_sizes(
+        self, key: str, etag: str, version_id: str | None = None
+    ) -> tuple[int, ...]:
         """Return the sizes in bytes of the parts that `key` was uploaded in.
 
-        Raises `Conflict` if `key` no longer has `etag`.
+        Raises `Conflict` if `key`, or that version of it, does not have `etag`.
         """
-        first, count = await self._part(key, etag, 1)
+        first, count = await self._part(key, etag, version_id, 1)
         if count == 1:
             return (first,)
         limit = asyncio.Semaphore(PARTS_AT_ONCE)
 
         async def size(number: int) -> int:
             async with limit:
-                return (await self._part(key, etag, number))[0]
+                return (await self._part(key, etag, version_id, number))[0]
 
         others = await asyncio.gather(*(size(number) for number in range(2, count + 1)))
         return (first, *others)
@@ -121,11 +123,13 @@ class S3Uploads:
             parts += page
         return tuple(parts)
 
-    async def _part(self, key: str, etag: str, number: int) -> tuple[int, int]:
+    async def _part(
+        self, key: str, etag: str, version_id: str | None, number: int
+    ) -> tuple[int, int]:
         """Return the size of a part in bytes, and how many parts the object has."""
         what = "head part of"
         condition = s3_headers.condition_headers(Condition(if_match=etag))
-        query = {"partNumber": str(number)}
+        query = {"partNumber": str(number)} | s3_versions.query_of(version_id)
         answer = await self._connection.send(what, "HEAD", key, query, condition)
         if answer.status == NOT_FOUND:
             raise Conflict(f"{self._connection.what(what, key)}: the object is gone")

@@ -49,7 +49,7 @@ def entries_of(body: bytes) -> tuple[list[Entry], str | None]:
         raise ValueError(f"the server sent {root.tag!r} in place of a listing")
     if root.findtext(space + "IsTruncated") not in {"true", "false"}:
         raise ValueError("the server does not say whether the listing is truncated")
-    spell = _spelling(root, space)
+    spell = spelling(root, space)
     entries = [
         Entry(
             key=spell(_text(item, space + "Key")),
@@ -71,7 +71,7 @@ def uploads_of(body: bytes) -> tuple[list[Upload], dict[str, str] | None]:
     """
     root = parse(body)
     space = _namespace(root)
-    spell = _spelling(root, space)
+    spell = spelling(root, space)
     uploads = [
         Upload(
             key=spell(_text(item, space + "Key")),
@@ -166,7 +166,7 @@ def completion_document(parts: Iterable[Part]) -> bytes:
     return f"<CompleteMultipartUpload>{''.join(lines)}</CompleteMultipartUpload>".encode()
 
 
-def _spelling(root: ET.Element, space: str) -> Callable[[str], str]:
+def spelling(root: ET.Element, space: str) -> Callable[[str], str]:
     """Return the function that decodes this document's keys, which the server may have encoded."""
     return _decoded if root.findtext(space + "EncodingType") == "url" else str
 

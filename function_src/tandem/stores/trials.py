@@ -289,6 +289,20 @@ async def listings(store: Probeable, key: str) -> list[Trial]:
     return [record.trial()]
 
 
+async def versions(store: Probeable, key: str) -> list[Trial]:
+    """Try whether a delete marker is listed in its place between two versions."""
+    record = Record(Ability.VERSION_ORDER)
+    await store.put(key, b"", PLAIN)
+    await store.delete(key)
+    await store.put(key, b"", PLAIN)
+    told = [version.is_marker async for version in store.versions(key)]
+    if told == [False]:
+        record.doubt(Verdict.NO, "the bucket keeps no versions")
+    elif told != [False, True, False]:
+        record.doubt(Verdict.IGNORED, "a delete marker was listed in another place")
+    return [record.trial()]
+
+
 async def odd_keys(store: Probeable, key: str) -> list[Trial]:
     """Try keys that some servers refuse, or keep under another name."""
     return [
