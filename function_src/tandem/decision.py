@@ -42,10 +42,15 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Say what to do about a key, and why in a few plain words."""
+    """Say what to do about a key, and why in a few plain words.
+
+    `lacking` counts older versions that the target has not, and that came too late to be put in
+    their places.
+    """
 
     action: Action
     reason: str
+    lacking: int = 0
 
 
 @dataclass(frozen=True, slots=True)

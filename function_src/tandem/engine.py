@@ -15,16 +15,7 @@ from datetime import UTC, datetime
 
 from tandem.change import Change
 from tandem.concurrency import both
-from tandem.decision import (
-    Action,
-    Decision,
-    Look,
-    View,
-    decide,
-    difference,
-    own_metadata,
-    provenance,
-)
+from tandem.decision import Action, Decision, Look, View, decide, difference
 from tandem.delete_budget import DeleteBudget
 from tandem.errors import Conflict, TandemError, Transient
 from tandem.late_look import SETTLE
@@ -32,14 +23,14 @@ from tandem.looking import both_keys_named, confirm_absent, look, viewed
 from tandem.outcome import Outcome
 from tandem.rule import Rule
 from tandem.sharing import EAGER, Body, SharedReading, glance
-from tandem.stores.base import ALWAYS, CONFLICTS, Condition, Content, ObjectState, ObjectStore
+from tandem.stores.base import Condition, ObjectStore
 from tandem.transfer import Transfer
 from tandem.two_way import CONFLICT, Side, decide_both_ways, is_open
+from tandem.versions import Histories, Plan, replay
+from tandem.writing import Writer
 
 # How often one call starts over because the source or the target moved, before it gives way.
 ROUNDS = 8
-# What a bucket calls each version whose versioning is suspended: the next one takes its place.
-NO_VERSION = "null"
 # How many versions are looked through for one that tells what a side of a two-way rule has seen.
 HISTORY = 10
 # The pause, in seconds, before a write that may or may not have happened is looked at again.
@@ -57,6 +48,7 @@ class Engine:
     ) -> None:
         self.stores = stores
         self.deletes = DeleteBudget()
+        self.histories = Histories(stores)
         # One for each direction.
         self.rules = tuple(dict.fromkeys(way for rule in rules for way in rule.directions))
         self.transfer = transfer or Transfer()
@@ -77,7 +69,11 @@ class Engine:
         """Return what `converge` would do about a key now, and do nothing."""
         with both_keys_named(rule, key):
             seen, there = await self.look(rule, target, key)
-            return await self.decide(rule, target, key, seen, there)
+            decision = await self.decide(rule, target, key, seen, there)
+            if rule.versions == "all":
+                plan = await self.histories.plan(rule, target, key, whole=True)
+                decision = plan.amend(decision)
+            return decision
 
     async def look(self, rule: Rule, target: str, key: str) -> tuple[Look | None, Look | None]:
         """Return what the source, by positive evidence, and the target hold of a source's key."""
@@ -156,7 +152,6 @@ class _Convergence:
         shared: SharedReading | None,
     ) -> None:
         self.engine = engine
-        self.deadline = deadline
         self.shared = shared
         self.rule = rule
         self.target_site = target
@@ -167,12 +162,21 @@ class _Convergence:
         self.target = engine.stores[target]
         self.view = engine.view(rule, target)
         self.source_view = engine.source_view(rule, target)
-        self.guarded = self.target.capabilities.conditional_writes
         self.recheck: float | None = None
+        # What the source's versions were when nothing of them was missing.
+        self.plan: Plan | None = None
         # What the first round did that wrote; a later round only confirms or amends it.
         self.wrote: Decision | None = None
-        self.size = 0
-        self.lag: float | None = None
+        self.writer = Writer(
+            self.source,
+            self.target,
+            rule,
+            change,
+            engine.transfer,
+            engine.deletes,
+            deadline,
+            shared,
+        )
 
     async def run(self) -> Outcome:
         try:
@@ -204,9 +208,9 @@ class _Convergence:
                     target=self.target.site,
                     key=self.key,
                     decision=self.wrote or decision,
-                    size=self.size,
+                    size=self.writer.size,
                     seconds=time.monotonic() - started,
-                    lag=self.lag,
+                    lag=self.writer.lag,
                     rounds=round_,
                     recheck=self.recheck,
                     at=datetime.now(UTC),
@@ -214,13 +218,16 @@ class _Convergence:
         raise Conflict(f"{self.source.site}:{self.key} did not hold still for {ROUNDS} looks")
 
     def _expects_little(self) -> bool:
-        if self.rule.two_way or self.rule.where_tags:
-            return False  # a target that has nothing may have deleted it, or shall have nothing
+        rule = self.rule
+        if rule.two_way or rule.where_tags or rule.versions == "all":
+            return False  # a target that has nothing may not be for a copy without a look
         size = self.change.size
         return not self.change.removed and size is not None and size <= EAGER
 
     async def _round(self, *, eager: bool) -> Decision | None:
         """Look, decide, act, look again; return None if the source moved meanwhile."""
+        if self.rule.versions == "all" and await self._replay():
+            return None
         seen, decision = await (self._glance() if eager else self._look())
         if decision.action is Action.SKIP:
             return decision
@@ -234,7 +241,17 @@ class _Convergence:
     async def _look(self) -> tuple[Look | None, Decision]:
         """Look at both sides at once, decide and act; return what the source held."""
         seen, there = await self.engine.look(self.rule, self.target_site, self.key)
+        if self.plan and not self.plan.is_of(seen):
+            raise Conflict(f"{self.source.site}:{self.key!r} has a version more, or less, by now")
         return seen, await self._act(seen, there, None)
+
+    async def _replay(self) -> bool:
+        """Bring over what is missing of the key's history; return whether anything was."""
+        self.plan = await self.engine.histories.plan(self.rule, self.target_site, self.key)
+        if self.plan.steps:
+            await replay(self.plan, self.writer, self.view)
+            self.wrote = self.plan.decision
+        return bool(self.plan.steps)
 
     async def _glance(self) -> tuple[Look | None, Decision]:
         """Read a small source at once, and write it on condition that the target has nothing.
@@ -245,7 +262,7 @@ class _Convergence:
         seen, body = await self._fetch()
         if seen is None:
             return await self._look()
-        if body is not None and self.guarded:
+        if body is not None and self.writer.guarded:
             try:
                 return seen, await self._act(seen, None, body)
             except Conflict:
@@ -268,68 +285,11 @@ class _Convergence:
         if decision.action is Action.SKIP and there is None:
             await confirm_absent(self.target, self.target_key)
         if decision.action is Action.COPY and seen:
-            condition = condition if self.guarded else ALWAYS
             if decision.reason == CONFLICT and there:
-                await self._keep(there)
-            await self._copy(seen, condition, body)
-            self.size = seen.state.size
-            self.lag = self._lag(seen.state)
+                await self.writer.keep(there)
+            await self.writer.copy(seen, condition, body)
         elif decision.action is Action.RETAG and seen:
             await self.target.put_tags(self.target_key, seen.tags)
         elif decision.action is Action.DELETE:
-            can = self.target.capabilities.conditional_delete
-            condition = condition if can else ALWAYS
-            self.engine.deletes.check(self.rule, self.target_site, self.target_key)
-            await self.target.delete(self.target_key, condition)
-            self.engine.deletes.note(self.rule.name, self.target_site)
+            await self.writer.delete(condition)
         return decision
-
-    async def _keep(self, loser: Look) -> None:
-        """Keep what a conflict overwrites: as an old version, or else under CONFLICTS."""
-        state = loser.state
-        if state.version_id not in {None, NO_VERSION}:
-            return
-        content = Content(state.headers, state.metadata, loser.tags)
-        kept = f"{CONFLICTS}{state.etag}/{state.key}"
-        await self.target.copy(state.key, kept, content, if_match=state.etag)
-
-    async def _copy(self, seen: Look, condition: Condition, body: Body | None) -> None:
-        state = seen.state
-        told = provenance(self.source.site, state, self._sequencer(state), self.target_key)
-        content = Content(
-            headers=state.headers,
-            metadata=own_metadata(state.metadata) | told,
-            tags=seen.tags,
-            storage_class=self.rule.storage_class,
-        )
-        if body is not None:
-            await self.engine.transfer.put(self.target, self.target_key, body, content, condition)
-            return
-        sizes = await self._sizes(state)
-        ends = (self.source, self.target)
-        await self.engine.transfer.copy(
-            *ends, state, content, condition, sizes, self.deadline, self.target_key, self.shared
-        )
-
-    async def _sizes(self, state: ObjectState) -> tuple[int, ...]:
-        """Return the parts to send: the source's own, if the rule asks and memory allows."""
-        transfer = self.engine.transfer
-        max_parts = self.target.capabilities.max_parts
-        if self.rule.parts == "source":
-            multipart = "-" in state.etag
-            sizes = await self.source.part_sizes(self.key, state.etag) if multipart else ()
-            if transfer.takes(sizes or (state.size,), max_parts):
-                return sizes
-        return transfer.sizes(state.size, max_parts)
-
-    def _hinted(self, state: ObjectState) -> bool:
-        """Return whether the notification spoke of this very state of the source."""
-        return self.change.etag == state.etag
-
-    def _sequencer(self, state: ObjectState) -> str | None:
-        return self.change.sequencer if self._hinted(state) else None
-
-    def _lag(self, state: ObjectState) -> float:
-        """Return now minus last-modified, which a notification tells finer than HTTP's seconds."""
-        modified = self.change.time if self._hinted(state) else None
-        return max(0.0, (datetime.now(UTC) - (modified or state.last_modified)).total_seconds())

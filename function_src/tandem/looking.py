@@ -32,13 +32,24 @@ async def confirm_absent(store: ObjectStore, key: str) -> None:
         raise Conflict(f"{store.site}:{key} comes and goes while it is looked at")
 
 
-async def viewed(store: ObjectStore, state: ObjectState, view: View) -> Look:
-    """Return a look at what a store has just told the state of."""
+async def look_at_version(store: ObjectStore, key: str, version_id: str, view: View) -> Look | None:
+    """Return what one version of a key holds, as far as it counts; None if it is not there."""
+    state = await store.head(key, version_id)
+    if state is None:
+        return None
+    # MinIO does not say that a version is the null version.
+    return await viewed(store, replace(state, version_id=version_id), view, version_id)
+
+
+async def viewed(
+    store: ObjectStore, state: ObjectState, view: View, version_id: str | None = None
+) -> Look:
+    """Return a look at what a store has just told the state of, be it of one version."""
     if not view.metadata:
         state = replace(state, metadata=provenance_of(state.metadata))
     tags: Mapping[str, str] = {}
     if (view.tags or view.where_tags) and state.tag_count != 0:
-        tags = await store.tags(state.key)
+        tags = await store.tags(state.key, version_id)
     covered = view.where_tags.items() <= tags.items()
     return Look(state, tags if view.tags else {}, covered)
 

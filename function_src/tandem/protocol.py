@@ -22,6 +22,7 @@ def losses(source: Capabilities, target: Capabilities, rule: Rule) -> tuple[str,
         *_of_writes(target, rule),
         *_of_reads(source, rule),
         *_of_objects(target, rule),
+        *_of_versions(target, rule),
         *_of_listings(source, "source"),
         *_of_listings(target, "target"),
     )
@@ -88,6 +89,16 @@ def _of_objects(target: Capabilities, rule: Rule) -> list[str]:
         for word in REFUSALS.values()
         if word in target.unrepresentable
     ]
+    return told
+
+
+def _of_versions(target: Capabilities, rule: Rule) -> list[str]:
+    told = []
+    if rule.versions == "all" and not target.ordered_versions:
+        told.append(
+            "The target does not list delete markers in their places: those of the source may be "
+            "left out, or made once more."
+        )
     return told
 
 

@@ -11,6 +11,7 @@ from tandem.stores.base import CONFLICTS, SCRATCH
 Deletes = Literal["mirror", "keep"]
 Ownership = Literal["tandem", "all"]
 Parts = Literal["auto", "source"]
+Versions = Literal["latest", "all"]
 
 # What Tandem keeps for itself in every bucket.
 OWN = (SCRATCH, CONFLICTS)
@@ -26,6 +27,7 @@ class Rule:
     `deletes: mirror` carries deletes over, `keep` never deletes at the target.
     `ownership: tandem` deletes only what Tandem wrote, `all` whatever has the key.
     `parts: source` uploads with the source's part boundaries, so that multipart ETags agree.
+    `versions: all` carries over every version and delete marker, `latest` the newest state alone.
     `two_way` replicates back as well, and there is but one target.
     `metadata` and `tags` say whether the user's are carried over; content headers always are.
     `storage_class` is that of copies, the target's default if None.
@@ -47,6 +49,7 @@ class Rule:
     storage_class: str | None = None
     deletes_per_hour: int | None = None
     where_tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    versions: Versions = "latest"
 
     @property
     def directions(self) -> tuple[Rule, ...]:

@@ -33,13 +33,18 @@ async def glance(source: ObjectStore, key: str) -> tuple[ObjectState | None, Bod
 
 
 async def read(
-    source: ObjectStore, state: ObjectState, span: tuple[int, int] | None = None
+    source: ObjectStore,
+    state: ObjectState,
+    span: tuple[int, int] | None = None,
+    version_id: str | None = None,
 ) -> Body:
     """Read the object that `state` describes, or a span of it, pinned to its ETag.
 
     Raises `Conflict` if the source no longer holds that very object.
     """
-    async with source.open(state.key, span=span, if_match=state.etag) as reader:
+    async with source.open(
+        state.key, span=span, if_match=state.etag, version_id=version_id
+    ) as reader:
         if reader is None:
             raise Conflict(f"{source.site}:{state.key} was deleted while it was being read")
         return await reader.read()

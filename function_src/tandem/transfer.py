@@ -139,15 +139,17 @@ class Transfer:
         deadline: float | None = None,
         key: str | None = None,
         shared: SharedReading | None = None,
+        version_id: str | None = None,
     ) -> Written:
         """Copy the object that `state` describes, and no other, to `key` of `target`.
 
-        `key` is by default the same as at the source. `sizes` are the parts to send it in, none for
-        one request. `deadline` is a moment of the event loop's clock. What goes in one request is
-        read by way of `shared`, if other targets may want it too; parts are read for each target by
-        itself. Raises `Conflict` if the source moved, or the condition does not hold at the target;
-        then nothing is there that was not before. Raises `Unfinished` before the deadline if not
-        all can be sent by then; `Invalid` if that would lead nowhere.
+        It is the current one, or that of `version_id`; `key` is by default the same as at the
+        source. `sizes` are the parts to send it in, none for one request. `deadline` is a moment of
+        the event loop's clock. What goes in one request is read by way of `shared`, if other
+        targets may want it too; parts and old versions are read for each target by itself. Raises
+        `Conflict` if the source moved, or the condition does not hold at the target; then nothing
+        is there that was not before. Raises `Unfinished` before the deadline if not all can be sent
+        by then; `Invalid` if that would lead nowhere.
         """
         key = state.key if key is None else key
         pace = Pace(deadline)
@@ -160,12 +162,12 @@ class Transfer:
             )
         if not sizes:
             async with self.budget.take(state.size):
-                if shared:
+                if shared and version_id is None:
                     async with shared.whole(source, state) as body:
                         return await self.put(target, key, body, content, condition)
-                body = await read(source, state)
+                body = await read(source, state, version_id=version_id)
                 return await self.put(target, key, body, content, condition)
-        work = _PartCopy(self, source, target, state, key, content, sizes, pace)
+        work = _PartCopy(self, source, target, state, key, content, sizes, pace, version_id)
         return await work.run(condition)
 
 
@@ -188,7 +190,9 @@ class _PartCopy:
         content: Content,
         sizes: tuple[int, ...],
         pace: Pace,
+        version_id: str | None,
     ) -> None:
+        self.version_id = version_id
         self.transfer = transfer
         self.source = source
         self.target = target
@@ -251,7 +255,7 @@ class _PartCopy:
                 if not self.pace.allows(span.size):
                     return
                 started = loop.time()
-                body = await read(self.source, self.state, (span.first, span.last))
+                body = await read(self.source, self.state, (span.first, span.last), self.version_id)
                 if len(body) != span.size:
                     raise Transient(
                         f"{self.source.site}:{self.state.key} gave {len(body)} bytes "

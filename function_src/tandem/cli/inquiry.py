@@ -137,7 +137,11 @@ async def _account(engine: Engine, rule: Rule, target: str, key: str, past: Past
     decision, error = None, source_side.error or target_side.error
     if error is None:
         try:
-            decision = await engine.decide(rule, target, key, source_side.look, target_side.look)
+            decision = (
+                await engine.explain(rule, target, key)
+                if rule.versions == "all"
+                else await engine.decide(rule, target, key, source_side.look, target_side.look)
+            )
         except TandemError as fault:
             error = fault
     return Account(
