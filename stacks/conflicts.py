@@ -57,10 +57,11 @@ def of_rules(rules: Mapping[int, Rule], sites: Collection[str] | None) -> Iterat
 
 
 def of_versions(rules: Mapping[int, Rule], versioned: Mapping[str, bool]) -> Iterator[Mistake]:
-    """Find rules that go both ways between sites of which one keeps no versions.
+    """Find rules that need versions at sites of which one keeps none.
 
-    `versioned` has the sites that can be told. Old versions say which side has seen what: without
-    them a deleted copy would come back, and a conflict be settled by clocks alone.
+    `versioned` has the sites that can be told. Under a rule that goes both ways, old versions say
+    which side has seen what: without them a deleted copy would come back, and a conflict be settled
+    by clocks alone.
     """
     for index, rule in rules.items():
         for site in (rule.source, *rule.targets):
@@ -68,6 +69,10 @@ def of_versions(rules: Mapping[int, Rule], versioned: Mapping[str, bool]) -> Ite
                 state = f"is true, and the site {site} has no versioning"
                 fix = f"set sites.{site}.versioning to true, or go one way"
                 yield Mistake(("rules", index, "twoWay"), state, fix)
+            if rule.versions == "all" and not versioned.get(site, True):
+                state = f'is "all", and the site {site} has no versioning'
+                fix = f"set sites.{site}.versioning to true, or use latest"
+                yield Mistake(("rules", index, "versions"), state, fix)
 
 
 def _same_names(rules: Mapping[int, Rule]) -> Iterator[Mistake]:
@@ -85,6 +90,7 @@ def _own_faults(index: int, rule: Rule, sites: Collection[str] | None) -> Iterat
         state = f"is true, and the rule has {len(rule.targets)} targets"
         yield Mistake(("rules", index, "twoWay"), state, "name one target, and no more")
     yield from _tag_faults(index, rule)
+    yield from _version_faults(index, rule)
     for position, target in enumerate(rule.targets):
         path: Path = ("rules", index, "targets", position)
         if target in rule.targets[:position]:
@@ -100,6 +106,18 @@ def _own_faults(index: int, rule: Rule, sites: Collection[str] | None) -> Iterat
     for path, site in named:
         if sites is not None and site not in sites:
             yield Mistake(path, f"is {shown(site)}, which is no site", suggestion(site, sites))
+
+
+def _version_faults(index: int, rule: Rule) -> Iterator[Mistake]:
+    """Find what goes ill with carrying over all versions."""
+    path: Path = ("rules", index, "versions")
+    if rule.versions == "all" and rule.two_way:
+        # Neither side's history would be the other's: each has what its own users wrote between.
+        yield Mistake(path, 'is "all", and the rule goes both ways', "use latest, or go one way")
+    if rule.versions == "all" and rule.where_tags:
+        # Tags come and go without a version, so no history tells which versions were meant.
+        state = 'is "all", and the rule has whereTags'
+        yield Mistake(path, state, "use latest, or leave whereTags out")
 
 
 def _tag_faults(index: int, rule: Rule) -> Iterator[Mistake]:

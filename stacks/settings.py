@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from stacks import conflicts, names
 from stacks.mistakes import FIX, Mistake, explain, shown
-from tandem.rule import Deletes, Ownership, Parts, Rule
+from tandem.rule import Deletes, Ownership, Parts, Rule, Versions
 from tandem.settings import Reconcile, Sweep, seconds
 
 _Items = TypeVar("_Items", tuple[Any, ...], dict[str, Any])
@@ -142,6 +142,8 @@ class RuleSettings(_Section):
     where_tags: Annotated[dict[str, _Tag], _judged_by(names.tags_fault)] = Field(
         default={}, description="a mapping of tags to their values, such as {project: x}"
     )
+
+    versions: Versions = Field(default="latest", description="latest or all")
 
     def to_rule(self) -> Rule:
         """Return the rule as the replicator knows it."""

@@ -388,6 +388,38 @@ MISTAKES = {
             "set sites.b.versioning to true, or go one way"
         ),
     ),
+    "versions that there are not": (
+        rules(f"{ONE}, versions: newest"),
+        'tandem:rules[0].versions is "newest": use latest or all',
+    ),
+    "a number of versions": (
+        rules(f"{ONE}, versions: 3"),
+        "tandem:rules[0].versions is 3: use latest or all",
+    ),
+    "all versions both ways": (
+        rules(f"{ONE}, versions: all, twoWay: true"),
+        (
+            'tandem:rules[0].versions is "all", and the rule goes both ways: '
+            "use latest, or go one way"
+        ),
+    ),
+    "all versions where certain tags are": (
+        rules(f"{ONE}, versions: all, whereTags: {{keep: forever}}"),
+        (
+            'tandem:rules[0].versions is "all", and the rule has whereTags: '
+            "use latest, or leave whereTags out"
+        ),
+    ),
+    "all versions of a site that keeps none": (
+        (
+            "sites: {a: {server: source, versioning: false}, b: {server: target}}\n"
+            "rules: [{name: one, source: a, targets: [b], versions: all}]"
+        ),
+        (
+            'tandem:rules[0].versions is "all", and the site a has no versioning: '
+            "set sites.a.versioning to true, or use latest"
+        ),
+    ),
     "one way more than both ways": (
         rules(f"{ONE}, twoWay: true", "name: two, source: c, targets: [a]"),
         f'tandem:rules[1].targets[0] is "a", to which rules[0] writes every key too: {RIVAL_FIX}',
