@@ -113,6 +113,7 @@ def test_a_tally_counts_what_a_sync_did():
         found(),
         found(foreign=True),
         found(reading=Reading(9, "a" * 64, "b" * 64)),
+        found(decision=Decision(Action.SKIP, "reason", 2)),
         found(decision=None, error=Denied("no")),
     ):
         tally.add(one)
@@ -120,11 +121,11 @@ def test_a_tally_counts_what_a_sync_did():
         "rule": "documents",
         "source": "source",
         "target": "target",
-        "keys": 8,
+        "keys": 9,
         "copy": 2,
         "retag": 1,
         "delete": 1,
-        "skip": 3,
+        "skip": 4,
         "foreign": 1,
         "uncovered": 0,
         "failed": 1,
@@ -132,8 +133,9 @@ def test_a_tally_counts_what_a_sync_did():
         "sampled": 1,
         "read": 9,
         "corrupt": 1,
+        "gaps": 1,
     }
-    assert tally.differ == 5
+    assert tally.differ == 6
 
 
 def test_a_corrupt_object_is_told_with_both_digests():

@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 
 from tandem.change import Change
 from tandem.decision import SOURCE_VERSION, Action
+from tandem.emission import emit
 from tandem.engine import Engine
 from tandem.errors import Conflict, Invalid, Throttled
+from tandem.queues.memory import MemoryQueue
+from tandem.reconcile import Finding, examine, sync
+from tandem.report import what, why
 from tandem.rule import Rule
 from tandem.stores.base import Capabilities, Content
 from tandem.stores.memory import MemoryStore
+from tandem.stores.memory_bucket import md5
 from tandem.transfer import Transfer
 
 RULE = Rule(name="documents", source="a", targets=("b",), versions="all")
@@ -309,7 +314,7 @@ async def test_a_bucket_that_keeps_no_versions_is_refused_before_anything_is_don
         bucket.versioned = False
     else:
         bucket.suspended = True
-    with pytest.raises(Invalid, match=f"versioning of the bucket of {site} {state}: turn"):
+    with pytest.raises(Invalid, match=f"of the bucket {site} of the site {site} {state}: turn"):
         await converge(engine)
     assert set(target.calls) <= {"versioning"}
 
@@ -426,3 +431,44 @@ def test_workers_at_once_leave_a_history_that_holds_the_sources_and_ends_with_it
         assert (told or [None])[-1] == (wanted or [None])[-1]
 
     asyncio.run(scenario())
+
+
+async def test_a_thorough_sync_finds_versions_below_equal_states_and_of_deleted_keys(
+    engine, source, target
+):
+    for key, history in {"deleted": [b"1", None], "equal": [b"1", b"1"], "k": [b"2"]}.items():
+        await source.play(history, key)
+    await target.play([b"1", None], "deleted")
+    await engine.converge(replace(RULE, versions="latest"), "b", replace(CHANGE, key="equal"))
+    source._bucket.add("equal", md5(b"1").hex(), b"1", Content(), (1,))
+    told: dict[str, Finding] = {}
+    await sync(engine, RULE, "b", lambda found, _: told.update({found.key: found}))
+    assert {key: found.decision.action for key, found in told.items()} == {
+        "equal": Action.SKIP,
+        "k": Action.COPY,
+    }
+    await sync(engine, RULE, "b", lambda found, _: told.update({found.key: found}), thorough=True)
+    assert {key: found.decision.action for key, found in told.items()} == {
+        "deleted": Action.COPY,
+        "equal": Action.COPY,
+        "k": Action.SKIP,
+    }
+    assert target.history("deleted") == [b"1", None, b"1", None]
+
+
+async def test_verify_tells_a_gap(engine, source):
+    await source.play([b"1", b"2"])
+    await engine.converge(replace(RULE, versions="latest"), "b", CHANGE)
+    found = [one async for one in examine(engine, RULE, "b")]
+    assert [(what(one), one.differs) for one in found] == [("gap", True)]
+    assert "1 older version not at the target" in why(found[0])
+    assert [what(one) async for one in examine(engine, RULE, "b", thorough=False)] == ["skip"]
+
+
+async def test_a_thorough_reconcile_queues_keys_that_are_deleted_on_both_sides(source, target):
+    await source.play([b"1", None])
+    queue = MemoryQueue()
+    stores = {"a": source, "b": target}
+    rule = replace(RULE, deletes="keep")
+    assert (await emit(stores, queue, rule, "b")).emitted == 0
+    assert (await emit(stores, queue, rule, "b", thorough=True)).emitted == 1

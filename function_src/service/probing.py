@@ -11,6 +11,7 @@ from tandem.protocol import losses, protocol
 from tandem.rule import Rule
 from tandem.stores.abilities import Probeable, cautious
 from tandem.stores.probe import probe
+from tandem.versions import FIX, unversioned
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,27 @@ async def ask(
         for rule in (rule for rule in rules if site in rule.targets and site not in unknown):
             for loss in losses(stores[rule.source].capabilities, target, rule):
                 logger.warning("%s to %s: %s", rule.name, site, loss)
+    await _demand_versions(stores, set(targets) - unknown, rules)
     return unknown
+
+
+async def _demand_versions(
+    stores: Mapping[str, Probeable], targets: Collection[str], rules: Sequence[Rule]
+) -> None:
+    """Log an error for each bucket that keeps no versions though a rule is about them.
+
+    Keys under the rule will end in `invalid`, one by one, until that is mended.
+    """
+    for rule in rules:
+        meant = [site for site in rule.targets if site in targets]
+        if rule.versions != "all" or not meant:
+            continue
+        for site in (rule.source, *meant):
+            try:
+                if fault := await unversioned(stores[site], rule):
+                    logger.error("%s: %s", fault, FIX)
+            except TandemError as error:
+                logger.warning("%s does not say whether it keeps versions: %s", site, error)
 
 
 async def ask_again(

@@ -73,7 +73,7 @@ async def emit(
 
     last = start_after
     async with aclosing(
-        walk(stores, rule, target, start_after=start_after, prefix=prefix)
+        walk(stores, rule, target, start_after=start_after, prefix=prefix, thorough=thorough)
     ) as pairs:
         async for pair in pairs:
             last = pair.key
@@ -106,7 +106,8 @@ def shards(rule: Rule, prefixes: Sequence[str]) -> tuple[str, ...]:
 
 def matters(rule: Rule, pair: Pair, *, thorough: bool) -> bool:
     """Return whether a worker might do something about a pair, so that a change is queued."""
-    if pair.source is None and rule.deletes == "keep":
+    history = thorough and rule.versions == "all"
+    if pair.source is None and rule.deletes == "keep" and not history:
         return False
     return thorough or not pair.looks_equal
 

@@ -39,29 +39,36 @@ async def walk(
     *,
     start_after: str = "",
     prefix: str = "",
+    thorough: bool = False,
 ) -> AsyncGenerator[Pair, None]:
     """Yield each key that `rule` covers, of its source or of `target`, in order, once.
 
     All keys are the source's; what the target calls them is no other order, since only a prefix
     that all have differs. Only those after `start_after`, and those that begin with `prefix`,
-    which begins with the rule's own. Raises what a listing raises.
+    which begins with the rule's own. `thorough`, of a rule with `versions: all`, those too that
+    are deleted on both sides and have versions. Raises what a listing raises.
     """
     prefix = prefix or rule.prefix
-    here = listing(stores[rule.source], prefix, start_after)
-    there = _listing_there(stores[target], rule, prefix, start_after)
+    past = thorough and rule.versions == "all"
+    here = listing(stores[rule.source], prefix, start_after, past=past)
+    there = _listing_there(stores[target], rule, prefix, start_after, past=past)
     async with aclosing(here), aclosing(there), aclosing(pairs(here, there, rule.covers)) as both:
         async for pair in both:
-            yield pair
+            yield Pair(pair.key, _living(pair.source), _living(pair.target)) if past else pair
+
+
+def _living(entry: Entry | None) -> Entry | None:
+    return entry if entry and entry.etag else None
 
 
 def _listing_there(
-    store: ObjectStore, rule: Rule, prefix: str, start_after: str
+    store: ObjectStore, rule: Rule, prefix: str, start_after: str, *, past: bool
 ) -> AsyncGenerator[Entry, None]:
     """Return the listing of a target, under what the source calls its objects."""
     if not rule.rewrites:
-        return listing(store, prefix, start_after)
+        return listing(store, prefix, start_after, past=past)
     after = rule.target_key(start_after) if start_after else ""
-    return _renamed(rule, listing(store, rule.target_key(prefix), after))
+    return _renamed(rule, listing(store, rule.target_key(prefix), after, past=past))
 
 
 async def _renamed(rule: Rule, entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[Entry, None]:
@@ -115,16 +122,18 @@ def _after(last: Entry, entry: Entry | None, side: str) -> Entry | None:
 
 
 async def listing(
-    store: ObjectStore, prefix: str = "", start_after: str = ""
+    store: ObjectStore, prefix: str = "", start_after: str = "", *, past: bool = False
 ) -> AsyncGenerator[Entry, None]:
     """Yield the current objects of a store, taking the listing up again where it broke off.
 
+    With `past`, the deleted ones too of which there are versions, without an ETag.
     Raises the TandemError that trying again did not mend: the first of several, since a server
     that loses its way may well say something else the next time.
     """
     attempt, first = 0, None
+    entries: AsyncIterator[Entry]
     while True:
-        entries = store.list(prefix, start_after)
+        entries = _newest(store, prefix, start_after) if past else store.list(prefix, start_after)
         try:
             async for entry in entries:
                 start_after, attempt, first = entry.key, 0, None
@@ -139,6 +148,15 @@ async def listing(
             # A store may be fetching the next page already.
             if isinstance(entries, AsyncGenerator):
                 await entries.aclose()
+
+
+async def _newest(store: ObjectStore, prefix: str, start_after: str) -> AsyncGenerator[Entry, None]:
+    """Yield what is on top of each key's versions, be it a delete marker."""
+    last = start_after
+    async for version in store.versions(prefix, start_after):
+        if version.key != last:
+            last = version.key
+            yield Entry(last, version.etag, version.size, version.last_modified)
 
 
 def hint(rule: Rule, target: str, pair: Pair) -> Change:

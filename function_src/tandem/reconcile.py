@@ -64,7 +64,12 @@ class Finding:
     def differs(self) -> bool:
         """Return whether something is, or was, to be done about the key."""
         acts = self.decision is not None and self.decision.action is not Action.SKIP
-        return acts or self.corrupt
+        return acts or self.corrupt or self.gap
+
+    @property
+    def gap(self) -> bool:
+        """Return whether older versions are missing that came too late for their places."""
+        return self.decision is not None and self.decision.lacking > 0
 
 
 async def examine(
@@ -91,7 +96,9 @@ async def examine(
         return found
 
     try:
-        async with aclosing(walk(engine.stores, rule, target, start_after=start_after)) as pairs:
+        async with aclosing(
+            walk(engine.stores, rule, target, start_after=start_after, thorough=thorough)
+        ) as pairs:
             async for pair in pairs:
                 picked = sample if sample and sample.picks(pair.key) else None
                 if pair.looks_equal and not thorough and not picked:
@@ -169,7 +176,9 @@ async def sync(
         while pair := await next_to_do(pairs):
             settle(await _converge(engine, rule, target, pair))
 
-    async with aclosing(walk(engine.stores, rule, target, start_after=start_after)) as pairs:
+    async with aclosing(
+        walk(engine.stores, rule, target, start_after=start_after, thorough=thorough)
+    ) as pairs:
         await together(*(work(pairs) for _ in range(in_flight)))
 
 
@@ -205,9 +214,7 @@ def _believed(rule: Rule, target: str, pair: Pair) -> Finding:
 
 
 def _found(rule: Rule, target: str, pair: Pair, decision: Decision, size: int = 0) -> Finding:
-    foreign = (
-        pair.source is None and decision.action is Action.SKIP and decision.reason not in AGREED
-    )
+    left = decision.action is Action.SKIP and decision.reason not in AGREED
     return Finding(
         rule.name,
         rule.source,
@@ -215,7 +222,7 @@ def _found(rule: Rule, target: str, pair: Pair, decision: Decision, size: int = 
         pair.key,
         decision,
         size=size,
-        foreign=foreign,
+        foreign=pair.source is None and left and not decision.lacking,
         target_key=rule.target_key(pair.key),
     )
 

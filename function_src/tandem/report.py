@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tandem.decision import Action
 from tandem.errors import ErrorClass
 from tandem.queues.base import Failure
 from tandem.reconcile import Finding
@@ -18,6 +19,8 @@ from tandem.rule import Rule
 from tandem.settings import seconds
 from tandem.stores.base import Entry
 
+# What no replay can mend: older versions that came too late for their places.
+GAP = "gap"
 # What to do about each class of error, in one sentence.
 ADVICE: Mapping[ErrorClass, str] = {
     ErrorClass.TRANSIENT: "See that the server named here is up, then redrive.",
@@ -100,6 +103,7 @@ class Tally:
     sampled: int = 0
     read: int = 0
     corrupt: int = 0
+    gaps: int = 0
 
     @classmethod
     def of(cls, rule: Rule, target: str) -> Tally:
@@ -113,6 +117,7 @@ class Tally:
         self.uncovered += finding.uncovered
         self.bytes += finding.size
         self.corrupt += finding.corrupt
+        self.gaps += what(finding) == GAP
         if finding.reading:
             self.sampled += 1
             self.read += finding.reading.size
@@ -127,7 +132,7 @@ class Tally:
     @property
     def differ(self) -> int:
         """Return for how many keys something is, or was, to be done."""
-        return self.actions.total() - self.actions["skip"] + self.corrupt
+        return self.actions.total() - self.actions["skip"] + self.corrupt + self.gaps
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts as JSON knows them; `bytes` were copied, `read` on each side."""
@@ -144,6 +149,7 @@ class Tally:
             "sampled": self.sampled,
             "read": self.read,
             "corrupt": self.corrupt,
+            "gaps": self.gaps,
         }
 
 
@@ -167,11 +173,13 @@ def called(key: str, target_key: str) -> str:
 
 
 def what(found: Finding) -> str:
-    """Return in one word what a finding says: an action, `failed`, `corrupt` or `foreign`."""
+    """Return in one word what a finding says: an action, or what else it may be."""
     if found.decision is None:
         return "failed"
     if found.corrupt:
         return "corrupt"
+    if found.gap and found.decision.action is Action.SKIP:
+        return GAP
     return "foreign" if found.foreign else found.decision.action.value
 
 

@@ -25,6 +25,8 @@ from tandem.writing import Writer
 
 # How many copies are asked at once where they came from, after the newest one.
 AT_ONCE = 16
+# What to do about a bucket that keeps no versions.
+FIX = "turn it on (`versioning: true` of the site), or let the rule have `versions: latest`"
 # How long, in seconds, a bucket is believed to go on keeping its versions.
 BELIEVED = 60.0
 
@@ -97,24 +99,22 @@ class Histories:
     async def _check(self, rule: Rule, site: str) -> None:
         if self._believed.get(site, 0.0) > time.monotonic():
             return
-        if fault := await unversioned(self._stores[site], rule, site):
-            raise Invalid(f"{fault}: {FIX.format(site=site)}, or let {rule.name} go by the latest")
+        if fault := await unversioned(self._stores[site], rule):
+            raise Invalid(f"{fault}: {FIX}")
         self._believed[site] = time.monotonic() + BELIEVED
 
 
-FIX = "turn the bucket's versioning on (in a stack of ours, sites.{site}.versioning: true)"
-
-
-async def unversioned(store: ObjectStore, rule: Rule, site: str) -> str | None:
+async def unversioned(store: ObjectStore, rule: Rule) -> str | None:
     """Return in words why a bucket cannot be a side of a rule with `versions: all`.
 
     A source whose versioning is suspended can: what it still lists is carried over.
     """
     kept = await store.versioning()
-    if kept == "enabled" or (kept == "suspended" and site == rule.source):
+    if kept == "enabled" or (kept == "suspended" and store.site == rule.source):
         return None
     state = "is suspended" if kept == "suspended" else "is off"
-    return f"rule {rule.name} has versions: all, and the versioning of the bucket of {site} {state}"
+    where = f"the bucket {store.bucket} of the site {store.site}"
+    return f"rule {rule.name} has versions: all, and the versioning of {where} {state}"
 
 
 async def replay(plan: Plan, writer: Writer, view: View) -> None:

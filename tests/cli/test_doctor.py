@@ -12,9 +12,9 @@ from tandem.cli import checkup
 from tandem.rule import Rule
 from tandem.settings import Site
 from tandem.stores.abilities import Ability
-from tests.cli.conftest import Cli, Side
+from tests.cli.conftest import DOCUMENTS, Cli, Side
 from tests.queues.conftest import prepared
-from tests.servers import Nats, Versitygw, free_port
+from tests.servers import Minio, Nats, Versitygw, free_port
 
 CONDITIONS = (Ability.PUT_IF_ABSENT, Ability.PUT_IF_MATCH, Ability.COMPLETE_IF_MATCH)
 
@@ -50,6 +50,22 @@ def test_a_stack_that_is_well(stack: Cli, source: Side):
         "documents: source → target: copies on condition, deletes unconditional"
     )
     assert "no condition on deletes" in told.lines[-1]
+
+
+def test_a_site_that_keeps_no_versions_though_a_rule_is_about_them(
+    stack: Cli, make_bucket: Callable[..., str], second_minio: Minio
+):
+    amend(stack, "target", bucket=make_bucket(second_minio))
+    stack.write(rules=(replace(DOCUMENTS, versions="all"),))
+    told = stack("doctor")
+    assert told.code == 1
+    bucket = stack.settings.sites["target"].bucket
+    assert told.lines[4] == (
+        "target: rule documents has versions: all, and the versioning of the bucket "
+        f"{bucket} of the site target is off"
+    )
+    assert told.lines[5].strip().startswith("Turn the bucket's versioning on")
+    assert told.lines[-1] == "documents: source → target: cannot work: see target"
 
 
 def test_nothing_is_left_anywhere(stack: Cli, source: Side, target: Side):

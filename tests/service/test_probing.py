@@ -77,6 +77,21 @@ async def test_it_is_asked_again_until_it_answers(
     assert away.capabilities.conditional_writes
 
 
+async def test_buckets_that_keep_no_versions_are_told_where_a_rule_is_about_them(
+    caplog: pytest.LogCaptureFixture,
+):
+    made = {"a": MemoryStore("a"), "b": MemoryStore("b", versioned=True), "c": MemoryStore("c")}
+    rule = Rule("r", "a", ("b", "c"), versions="all")
+    with caplog.at_level(logging.ERROR):
+        await ask(made, ["b", "c"], (rule,))
+    assert caplog.messages == [
+        f"rule r has versions: all, and the versioning of the bucket {site} of the site {site} "
+        "is off: turn it on (`versioning: true` of the site), or let the rule have "
+        "`versions: latest`"
+        for site in ("a", "c")
+    ]
+
+
 async def test_a_target_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch):
     class Mute(MemoryStore):
         async def _turn(self, operation: str, key: str) -> None:

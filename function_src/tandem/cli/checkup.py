@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from tandem.cli.stack import Stack
-from tandem.errors import ErrorClass, TandemError, Transient
+from tandem.errors import ErrorClass, Invalid, TandemError, Transient
 from tandem.protocol import losses, protocol
 from tandem.rule import Rule
 from tandem.settings import Site
 from tandem.stores.abilities import Ability, Probeable, Trial, Verdict, observed
 from tandem.stores.base import SCRATCH, Capabilities
 from tandem.stores.probe import observe, probe
+from tandem.versions import unversioned
 
 # How long, in seconds, a site may take for all that it is asked.
 PATIENCE = 30.0
@@ -25,6 +26,10 @@ TROUBLES: Mapping[ErrorClass, tuple[str, str]] = {
     ErrorClass.TRANSIENT: ("not reachable", "See that the server is up, and the endpoint right."),
     ErrorClass.THROTTLED: ("throttled", "Let the server rest, or raise its limits."),
     ErrorClass.DENIED: ("denied", "Mend the site's credentials, or the bucket's policy."),
+    ErrorClass.INVALID: (
+        "no versions",
+        "Turn the bucket's versioning on, or let the rule have `versions: latest`.",
+    ),
     ErrorClass.MISSING: ("no bucket", "Make the bucket, or correct its name or its region."),
 }
 
@@ -86,11 +91,20 @@ async def sites(stack: Stack) -> dict[str, Condition]:
         found = await asyncio.gather(
             *(
                 # The stores of a stack are S3 stores, which can all be probed.
-                _examined(cast("Probeable", stores[name]), named[name], roles[name])
+                _examined(
+                    cast("Probeable", stores[name]),
+                    named[name],
+                    roles[name],
+                    [rule for rule in stack.settings.rules if _needs_versions(rule, name)],
+                )
                 for name in named
             )
         )
     return {one.site.name: one for one in found}
+
+
+def _needs_versions(rule: Rule, site: str) -> bool:
+    return rule.versions == "all" and site in (rule.source, *rule.targets)
 
 
 def role(site: str, rules: tuple[Rule, ...]) -> str:
@@ -131,8 +145,13 @@ def _route(rule: Rule, source: Condition, target: Condition) -> Route:
     return Route(rule, target.site.name, protocol(target.capabilities), warnings, ())
 
 
-async def _examined(store: Probeable, site: Site, part: str) -> Condition:
-    """Look at one site: whether it answers, admits us and has the bucket; then what it can do."""
+async def _examined(
+    store: Probeable, site: Site, part: str, versioned: Sequence[Rule]
+) -> Condition:
+    """Look at one site: whether it answers, admits us and has the bucket; then what it can do.
+
+    `versioned` are the rules for which it must keep versions.
+    """
     began = time.monotonic()
     seconds = 0.0
     trials: tuple[Trial, ...] = ()
@@ -148,6 +167,9 @@ async def _examined(store: Probeable, site: Site, part: str) -> Condition:
             elif part == "source":
                 trials = await observe(store)
                 store.capabilities = observed(trials, store.capabilities)
+            for rule in versioned:
+                if fault := await unversioned(store, rule):
+                    error = Invalid(fault)
     except TandemError as refusal:
         error = refusal
     except TimeoutError:

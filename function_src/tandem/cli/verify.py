@@ -65,8 +65,9 @@ def verify(
     Asks both sides about every key, and compares bytes (by size, ETag and provenance), content
     headers, user metadata and tags. WHAT says what would mend it: copy, retag or delete. A key
     that only the target has and that Tandem did not write is foreign, not a difference. With
-    --sample, bytes that differ though all of this agrees are corrupt. Exit code 1 if anything
-    differs or could not be looked at.
+    --sample, bytes that differ though all of this agrees are corrupt. Of rules with all versions,
+    keys whose histories differ are told too, also those deleted on both sides; a gap is an older
+    version that came too late. Exit code 1 if anything differs or could not be looked at.
     """
     stack = Stack.of(context)
     seed = secrets.randbelow(SEEDS) if seed is None else seed
@@ -153,6 +154,7 @@ def _print(work: _Verify, tallies: list[Tally]) -> None:
 def _summary(tally: Tally) -> str:
     counts: list[tuple[int, Any]] = [
         (tally.corrupt, "corrupt"),
+        (tally.gaps, "with gaps"),
         (tally.foreign, "foreign"),
         (tally.uncovered, "not covered for their tags"),
         (tally.failed, "failed"),

@@ -194,9 +194,10 @@ class Reader(Protocol):
 
 
 class ObjectStore(Protocol):
-    """Read and write one bucket."""
+    """Read and write one bucket; `site` is what rules call it."""
 
     site: str
+    bucket: str
     capabilities: Capabilities
 
     async def head(self, key: str, version_id: str | None = None) -> ObjectState | None:

@@ -69,7 +69,7 @@ class MemoryStore:
         clock: Callable[[], datetime] = now,
         capabilities: Capabilities | None = None,
     ) -> None:
-        self.site = site
+        self.site = self.bucket = site
         self.capabilities = replace(capabilities or Capabilities(), versions=versioned)
         self._able = self.capabilities
         self._clock = clock

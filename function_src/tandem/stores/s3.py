@@ -58,6 +58,7 @@ class S3Store(S3Uploads, S3History):
 
     def __init__(self, connection: Connection, capabilities: Capabilities) -> None:
         self.site = connection.site.name
+        self.bucket = connection.site.bucket
         self.capabilities = capabilities
         self._dialect = connection.site.dialect
         self._connection = connection
