@@ -472,3 +472,14 @@ async def test_a_thorough_reconcile_queues_keys_that_are_deleted_on_both_sides(s
     rule = replace(RULE, deletes="keep")
     assert (await emit(stores, queue, rule, "b")).emitted == 0
     assert (await emit(stores, queue, rule, "b", thorough=True)).emitted == 1
+
+
+async def test_versions_are_replayed_to_other_keys(source, target):
+    rule = Rule("r", "a", ("b",), prefix="in/", target_prefix="out/", versions="all")
+    engine = engine_of(source, target, rule)
+    await source.play([b"1", None, b"2"], "in/k")
+    await target.play([b"1"], "in/k")
+    await engine.converge(rule, "b", replace(CHANGE, key="in/k"))
+    assert target.history("out/k") == [b"1", None, b"2"]
+    assert target.history("in/k") == [b"1"]
+    assert [what(one) async for one in examine(engine, rule, "b")] == ["skip"]

@@ -290,15 +290,19 @@ async def listings(store: Probeable, key: str) -> list[Trial]:
 
 
 async def versions(store: Probeable, key: str) -> list[Trial]:
-    """Try whether a delete marker is listed in its place between two versions."""
+    """Try whether delete markers are listed in their places between versions.
+
+    Two of them: one may be by chance, at the turn of a second, where times are told no finer.
+    """
     record = Record(Ability.VERSION_ORDER)
-    await store.put(key, b"", PLAIN)
-    await store.delete(key)
+    for _ in range(2):
+        await store.put(key, b"", PLAIN)
+        await store.delete(key)
     await store.put(key, b"", PLAIN)
     told = [version.is_marker async for version in store.versions(key)]
     if told == [False]:
         record.doubt(Verdict.NO, "the bucket keeps no versions")
-    elif told != [False, True, False]:
+    elif told != [False, True, False, True, False]:
         record.doubt(Verdict.IGNORED, "a delete marker was listed in another place")
     return [record.trial()]
 
