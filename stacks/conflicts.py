@@ -118,6 +118,10 @@ def _version_faults(index: int, rule: Rule) -> Iterator[Mistake]:
         # Tags come and go without a version, so no history tells which versions were meant.
         state = 'is "all", and the rule has whereTags'
         yield Mistake(path, state, "use latest, or leave whereTags out")
+    if rule.versions == "all" and rule.groups:
+        # An index's older versions would have to wait for its group's older versions.
+        state = 'is "all", and the rule has groups'
+        yield Mistake(path, state, "use latest, or leave groups out")
 
 
 def _tag_faults(index: int, rule: Rule) -> Iterator[Mistake]:

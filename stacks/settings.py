@@ -16,9 +16,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from stacks import conflicts, names
+from stacks import conflicts, names, patterns
 from stacks.mistakes import FIX, Mistake, explain, shown
-from tandem.rule import Deletes, Ownership, Parts, Rule, Versions
+from tandem.rule import Deletes, Group, Ownership, Parts, Rule, Versions
 from tandem.settings import Reconcile, Sweep, seconds
 
 _Items = TypeVar("_Items", tuple[Any, ...], dict[str, Any])
@@ -29,6 +29,9 @@ _Sound = TypeVar("_Sound", bound="_Section")
 AFFIX_BYTES = 512
 MOST_WORKERS, MOST_SLOTS = 64, 256
 FIRST_PORT, LAST_PORT = 1024, 65535
+
+# More levels than this no key has: a key is at most 1024 bytes.
+MOST_LEVELS = 1024
 
 # How often work may recur, in seconds: each reconcile lists every bucket from end to end.
 SHORTEST, LONGEST = 10.0, 30 * 86400.0
@@ -67,6 +70,10 @@ def _affix_fault(text: str) -> str | None:
     return f"use at most {AFFIX_BYTES} bytes, not {size}" if size > AFFIX_BYTES else None
 
 
+def _pattern_fault(text: str) -> str | None:
+    return patterns.fault(text) or _affix_fault(text)
+
+
 def _age_fault(text: str) -> str | None:
     try:
         sound = SHORTEST <= seconds(text) <= LONGEST
@@ -90,6 +97,7 @@ _Bucket = Annotated[str, _judged_by(names.bucket_fault)]
 _Affix = Annotated[str, _judged_by(_affix_fault), Field(description=_TEXT)]
 _Tag = Annotated[str, Field(description=_TAG)]
 _Age = Annotated[str, _judged_by(_age_fault)]
+_Pattern = Annotated[str, _judged_by(_pattern_fault), Field(description=patterns.EXPECTED)]
 _Interval = Annotated[
     str,
     _judged_by(_interval_fault),
@@ -114,6 +122,15 @@ class SiteSettings(_Section):
     bucket_name: _Bucket = Field(alias="bucket", description="the name of a bucket")
     adopt: bool = Field(default=False, description=_BOOLEAN)
     versioning: bool = Field(default=True, description=_BOOLEAN)
+
+
+class GroupSettings(_Section):
+    """Say which keys are indexes and how far their groups reach; see `Group`."""
+
+    index: _Pattern
+    up: int = Field(
+        default=0, ge=0, le=MOST_LEVELS, description=f"a whole number from 0 to {MOST_LEVELS}"
+    )
 
 
 class RuleSettings(_Section):
@@ -142,12 +159,15 @@ class RuleSettings(_Section):
     where_tags: Annotated[dict[str, _Tag], _judged_by(names.tags_fault)] = Field(
         default={}, description="a mapping of tags to their values, such as {project: x}"
     )
-
+    groups: tuple[GroupSettings, ...] = Field(
+        default=(), description="a list of patterns, such as [{index: '*/_SUCCESS'}]"
+    )
     versions: Versions = Field(default="latest", description="latest or all")
 
     def to_rule(self) -> Rule:
         """Return the rule as the replicator knows it."""
-        return Rule(**self.model_dump())
+        groups = tuple(Group(**group.model_dump()) for group in self.groups)
+        return Rule(**self.model_dump() | {"groups": groups})
 
 
 class LocalPorts(_Section):
@@ -299,6 +319,7 @@ def _conflicts(document: Mapping[str, Any]) -> Iterator[Mistake]:
     yield from conflicts.of_rules(sound, list(sites) if isinstance(sites, dict) else None)
     versioned = {name: site.versioning for name, site in known.items()}
     yield from conflicts.of_versions(sound, versioned)
+    yield from patterns.of_groups(sound)
     if ports := _sound(LocalPorts, _mapping(document.get("local")).get("ports")):
         given = ports.model_dump(by_alias=True, exclude_none=True)
         yield from conflicts.of_ports(given)

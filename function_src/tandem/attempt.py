@@ -16,6 +16,9 @@ from tandem.decision import Action, Decision
 from tandem.errors import ErrorClass, TandemError
 from tandem.outcome import Outcome
 
+# How often a failure that the replicator does not know is tried before it counts as poison.
+BUG_ATTEMPTS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -108,6 +111,7 @@ class Attempt:
 
 def _outcome(told: Mapping[str, Any]) -> Outcome:
     """Return the outcome that `Outcome.to_json` wrote."""
-    decision = Decision(Action(told["action"]), told["reason"])
-    rest = {name: told[name] for name in told if name not in ("action", "reason", "at")}
+    decision = Decision(Action(told["action"]), told["reason"], awaits=told.get("awaits"))
+    known = ("action", "reason", "awaits", "at")
+    rest = {name: told[name] for name in told if name not in known}
     return Outcome(**rest, decision=decision, at=datetime.fromisoformat(told["at"]))

@@ -41,12 +41,14 @@ class Cursor:
         # A stack that was taken down and stood up again has other credentials, and may have
         # other objects: what was done for the old one says nothing of the new.
         buckets = json.dumps([asdict(site) for site in sites], sort_keys=True)
-        self.walk: dict[str, Any] = {
+        walk = {
             "rule": {**asdict(rule), "targets": None},
             "sites": hashlib.sha256(buckets.encode()).hexdigest(),
             "thorough": thorough,
             "prefix": prefix,
         }
+        # As it is when it is read again: a tuple comes back as a list.
+        self.walk: dict[str, Any] = json.loads(json.dumps(walk))
         self.after = ""
         self._saved = time.monotonic()
 

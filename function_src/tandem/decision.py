@@ -38,6 +38,7 @@ class Action(StrEnum):
     RETAG = "retag"
     DELETE = "delete"
     SKIP = "skip"
+    HOLD = "hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,13 @@ class Decision:
     """Say what to do about a key, and why in a few plain words.
 
     `lacking` counts older versions that the target has not, and that came too late to be put in
-    their places.
+    their places. `awaits` is a key that must be at the target first, of an index held back.
     """
 
     action: Action
     reason: str
     lacking: int = 0
+    awaits: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

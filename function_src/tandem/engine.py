@@ -18,6 +18,7 @@ from tandem.concurrency import both
 from tandem.decision import Action, Decision, Look, View, decide, difference
 from tandem.delete_budget import DeleteBudget
 from tandem.errors import Conflict, TandemError, Transient
+from tandem.groups import in_order
 from tandem.late_look import SETTLE
 from tandem.looking import both_keys_named, confirm_absent, look, viewed
 from tandem.outcome import Outcome
@@ -221,6 +222,8 @@ class _Convergence:
         rule = self.rule
         if rule.two_way or rule.where_tags or rule.versions == "all":
             return False  # a target that has nothing may not be for a copy without a look
+        if rule.group(self.key) is not None:
+            return False  # nor may an index
         size = self.change.size
         return not self.change.removed and size is not None and size <= EAGER
 
@@ -229,9 +232,10 @@ class _Convergence:
         if self.rule.versions == "all" and await self._replay():
             return None
         seen, decision = await (self._glance() if eager else self._look())
-        if decision.action is Action.SKIP:
+        if decision.action is not Action.SKIP:
+            self.wrote = decision
+        if decision.action in {Action.SKIP, Action.HOLD}:
             return decision
-        self.wrote = decision
         again = await look(self.source, self.key, self.source_view, evidence=seen is None)
         if again is None or seen is None:
             return decision if again is seen else None
@@ -281,6 +285,7 @@ class _Convergence:
     async def _act(self, seen: Look | None, there: Look | None, body: Body | None) -> Decision:
         """Decide, and carry it out on condition that the target is still as it was seen."""
         decision = await self.engine.decide(self.rule, self.target_site, self.key, seen, there)
+        decision = await in_order(self.engine, self.rule, self.target_site, seen, decision)
         condition = Condition(if_match=there.state.etag) if there else Condition(if_absent=True)
         if decision.action is Action.SKIP and there is None:
             await confirm_absent(self.target, self.target_key)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tandem.decision import Decision
+from tandem.decision import Action, Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,16 @@ class Outcome:
     recheck: float | None
     at: datetime
 
+    @property
+    def held(self) -> bool:
+        """Return whether the key is held back, so that its change must come again."""
+        return self.decision.action is Action.HOLD
+
+    @property
+    def settled(self) -> bool:
+        """Return whether nothing is left to do, as far as the look told."""
+        return self.recheck is None and not self.held
+
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as JSON knows it; times are ISO 8601 in UTC."""
         return {
@@ -40,6 +50,7 @@ class Outcome:
             "key": self.key,
             "action": self.decision.action.value,
             "reason": self.decision.reason,
+            "awaits": self.decision.awaits,
             "size": self.size,
             "seconds": self.seconds,
             "lag": self.lag,

@@ -11,11 +11,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
+from operator import itemgetter
 
 from tandem.concurrency import together
 from tandem.decision import EQUAL, UNCOVERED, Action, Decision
 from tandem.engine import Engine
-from tandem.errors import TandemError
+from tandem.errors import Conflict, TandemError
+from tandem.groups import age
 from tandem.late_look import SETTLE
 from tandem.listings import Pair, hint, walk
 from tandem.outcome import Outcome
@@ -154,10 +157,12 @@ async def sync(
 
     `told` hears of each key when it is settled, in any order, and from where a later call may
     start after: every key up to there is done. A key that fails is told and stops no other.
+    Indexes of the rule's groups come last, the oldest first; their keys are held in memory.
     Raises what a listing raises.
     """
     place = _Place(start_after)
     turn = asyncio.Lock()
+    indexes: list[tuple[tuple[datetime, str], Pair]] = []
 
     def settle(finding: Finding) -> None:
         place.end(finding.key, done=finding.error is None)
@@ -167,9 +172,12 @@ async def sync(
         async with turn:
             async for pair in pairs:
                 place.begin(pair.key)
-                if thorough or not pair.looks_equal:
+                if pair.looks_equal and not thorough:
+                    settle(_believed(rule, target, pair))
+                elif pair.source and rule.group(pair.key) is not None:
+                    indexes.append((age(pair.source), pair))
+                else:
                     return pair
-                settle(_believed(rule, target, pair))
         return None
 
     async def work(pairs: AsyncGenerator[Pair, None]) -> None:
@@ -180,6 +188,8 @@ async def sync(
         walk(engine.stores, rule, target, start_after=start_after, thorough=thorough)
     ) as pairs:
         await together(*(work(pairs) for _ in range(in_flight)))
+    for _, pair in sorted(indexes, key=itemgetter(0)):
+        settle(await _converge(engine, rule, target, pair))
 
 
 async def _converge(engine: Engine, rule: Rule, target: str, pair: Pair) -> Finding:
@@ -194,6 +204,8 @@ async def _converge(engine: Engine, rule: Rule, target: str, pair: Pair) -> Find
             open_end = open_end or error.unresolved
             raise
         open_end = open_end or outcome.recheck is not None
+        if outcome.held:
+            raise Conflict(f"held back {outcome.decision.reason}")
         return outcome
 
     try:

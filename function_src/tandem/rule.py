@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from tandem.stores.base import CONFLICTS, SCRATCH
@@ -15,6 +16,25 @@ Versions = Literal["latest", "all"]
 
 # What Tandem keeps for itself in every bucket.
 OWN = (SCRATCH, CONFLICTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Say which keys are indexes: objects by which readers find others, the data beside them.
+
+    `index` is a glob over the whole key, where `*` stands for any characters, `/` too. The group
+    of an index is what lies under its own directory, or under the one that is `up` levels above.
+    """
+
+    index: str
+    up: int = 0
+
+    def prefix(self, key: str) -> str | None:
+        """Return with what the keys of the group begin whose index is `key`; None if it is none."""
+        if not fnmatchcase(key, self.index):
+            return None
+        directories = key.split("/")[: -1 - self.up]
+        return "".join(f"{name}/" for name in directories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +52,7 @@ class Rule:
     `metadata` and `tags` say whether the user's are carried over; content headers always are.
     `storage_class` is that of copies, the target's default if None.
     `deletes_per_hour` bounds the deletes at each target; those beyond are held back.
+    `groups` says which objects are written only after others of theirs; the first that fits counts.
     """
 
     name: str
@@ -50,6 +71,7 @@ class Rule:
     deletes_per_hour: int | None = None
     where_tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     versions: Versions = "latest"
+    groups: tuple[Group, ...] = ()
 
     @property
     def directions(self) -> tuple[Rule, ...]:
@@ -91,3 +113,12 @@ class Rule:
         """Return what `key` of a target is called at the source, None if no copy is called so."""
         prefix = self.prefix if self.target_prefix is None else self.target_prefix
         return self.prefix + key[len(prefix) :] if key.startswith(prefix) else None
+
+    def group(self, key: str) -> str | None:
+        """Return with what the keys begin whose index is `key`; None if it is no index."""
+        for group in self.groups:
+            prefix = group.prefix(key)
+            if prefix is not None:
+                # Both begin the key, so the longer one begins with the other.
+                return max(prefix, self.prefix, key=len)
+        return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tandem.change import Dialect
-from tandem.rule import Rule
+from tandem.rule import Group, Rule
 
 ENVIRONMENT_VARIABLE = "TANDEM_SETTINGS"
 FILE_NAME = "tandem.json"
@@ -137,9 +137,7 @@ class Settings:
             return cls(
                 stack=raw["stack"],
                 sites={name: Site(**site) for name, site in raw["sites"].items()},
-                rules=tuple(
-                    Rule(**{**rule, "targets": tuple(rule["targets"])}) for rule in raw["rules"]
-                ),
+                rules=tuple(_rule(rule) for rule in raw["rules"]),
                 queue=JetStream(**raw["queue"]),
                 service_url=raw["service_url"],
                 reconcile=Reconcile(**raw.get("reconcile", {})),
@@ -148,6 +146,11 @@ class Settings:
         except (KeyError, TypeError, AttributeError) as error:
             message = f"these are not a stack's settings: {error!r}"
             raise ValueError(message) from error
+
+
+def _rule(raw: Mapping[str, Any]) -> Rule:
+    groups = tuple(Group(**group) for group in raw.get("groups", ()))
+    return Rule(**{**raw, "targets": tuple(raw["targets"]), "groups": groups})
 
 
 def seconds(text: str) -> float:

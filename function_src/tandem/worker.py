@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from weakref import WeakValueDictionary
 
-from tandem.attempt import Attempt
+from tandem.attempt import BUG_ATTEMPTS, Attempt
 from tandem.change import Change, decode
 from tandem.decision import Action
 from tandem.engine import Engine
@@ -27,6 +27,7 @@ from tandem.late_look import in_doubt, late_look, put_off, time_left
 from tandem.lease import held
 from tandem.metrics import Metrics
 from tandem.outcome import Outcome
+from tandem.patience import Patience
 from tandem.queues.base import Delivery, Failure, Queue
 from tandem.recent import Recent
 from tandem.rule import Rule
@@ -36,8 +37,6 @@ from tandem.sharing import SharedReading
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.25, 15.0
-# How often a failure that the replicator does not know is tried before it counts as poison.
-BUG_ATTEMPTS = 5
 # How many repeated messages are looked into before others have their turn.
 REPEATS_AT_ONCE = 4
 # How long a stopping worker lets its slots finish, in seconds.
@@ -109,6 +108,7 @@ class Worker:
         self._name = name or secrets.token_hex(4)
         self._stopping = asyncio.Event()
         self._recent = Recent(name for name, site in sites.items() if site.dialect == "aws")
+        self._patience = Patience(queue, engine)
         # A turn lives for as long as somebody is in it or waits for it.
         self._turns: WeakValueDictionary[tuple[str, str, str], Turn] = WeakValueDictionary()
         self._gate = asyncio.Semaphore(REPEATS_AT_ONCE)
@@ -139,7 +139,7 @@ class Worker:
                 outcome = attempt.outcome
                 if outcome is None or attempt.worker == self._name:
                     continue
-                if outcome.recheck is None:
+                if outcome.settled:
                     self._recent.note(attempt.rule, attempt.target, attempt.change)
                 if outcome.decision.action is Action.DELETE:
                     self._engine.deletes.note(attempt.rule, attempt.target)
@@ -267,6 +267,8 @@ class Worker:
         rule, target, change = part
         try:
             outcome = await self._engine.converge(rule, target, change, shared=shared)
+            if outcome.held:
+                await self._patience.mind(rule, target, outcome, delivery.attempt)
         except TandemError as error:
             await self._tell(delivery, part, error)
             if not error.retryable:
@@ -282,10 +284,12 @@ class Worker:
                 return Again(backoff(delivery.attempt))
             return _poison(error)
         self._metrics.converged(outcome)
-        if outcome.recheck is None:
+        if outcome.settled:
             self._recent.note(rule.name, target, change)
         await self._tell(delivery, part, outcome)
-        return None if outcome.recheck is None else Late.LOOK
+        if outcome.held:
+            return Again(backoff(delivery.attempt), unresolved=outcome.recheck is not None)
+        return None if outcome.settled else Late.LOOK
 
     async def _tell(self, delivery: Delivery, part: Part, ending: Outcome | TandemError) -> None:
         """Let other workers and `tandem why` know how an attempt ended, be it the last or not."""

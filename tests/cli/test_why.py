@@ -16,7 +16,7 @@ from tandem.change import Change
 from tandem.cli.stack import Stack
 from tandem.errors import ErrorClass
 from tandem.queues.base import Failure, Queue
-from tandem.rule import Rule
+from tandem.rule import Group, Rule
 from tests.cli.conftest import DOCUMENTS, LOGS, Cli, Side
 from tests.servers import Minio
 
@@ -286,3 +286,14 @@ def test_what_is_not_there_is_refused(paper: Cli, words: list[str], message: str
     told = paper("why", "k", *words)
     assert told.code == 2
     assert told.err.startswith(f"tandem: {message}")
+
+
+def test_an_index_that_is_held_back_says_for_which_key_it_waits(streams: Cli, source: Side):
+    streams.write(rules=(replace(DOCUMENTS, groups=(Group("*/_SUCCESS"),)),))
+    source.put("t/part", b"data")
+    source.put("t/_SUCCESS", b"")
+    told = streams("why", "t/_SUCCESS")
+    assert (
+        "  now     it would be copied, and is held back: until 't/part' is at target" in told.lines
+    )
+    assert told.code == 1

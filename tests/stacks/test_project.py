@@ -76,7 +76,13 @@ def test_every_topology_of_the_model_has_a_class():
 
 
 # What it means not to set a key that has no default.
-UNSET = {"rules[*].storageClass": "the target's", "rules[*].deletesPerHour": "no bound"}
+UNSET = {
+    "rules[*].storageClass": "the target's",
+    "rules[*].deletesPerHour": "no bound",
+    "rules[*].groups": "none",
+    "rules[*].whereTags": "none",
+    "rules[*].targetPrefix": "same as `prefix`",
+}
 
 
 def default(key: str, field: FieldInfo) -> str:
@@ -87,8 +93,10 @@ def default(key: str, field: FieldInfo) -> str:
         return "required"
     if isinstance(field.default, BaseModel):
         return "see below"
+    if not field.default and key in UNSET:
+        return UNSET[key]
     if field.default is None:
-        return UNSET.get(key, "a free one")
+        return "a free one"
     written = field.default if field.default != "" else '""'
     return f"`{str(written).lower()}`"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stacks import conflicts, names
+from stacks import conflicts, names, patterns
 from stacks.settings import RuleSettings, SettingsError, StackSettings, parse
-from tandem.rule import Rule
+from tandem.rule import Group, Rule
 from tandem.settings import Reconcile, Sweep
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,7 @@ FREE_PORT = "a whole number from 1024 to 65535"
 KEYS = "topology, forceDestroy, sites, rules, reconcile, sweep, local"
 INTERVAL = "a time from 10s to 30d, such as 90s, 10m or 1h, or off"
 AFFIX_FIX = "break it by another target, prefix or suffix"
+PATTERN = 'a pattern of keys such as "*/_SUCCESS" or "*.manifest"'
 RIVAL_FIX = "let each key of a site come from one rule, by prefix or suffix"
 
 MISTAKES = {
@@ -420,6 +422,80 @@ MISTAKES = {
             "set sites.a.versioning to true, or use latest"
         ),
     ),
+    "groups of all versions": (
+        rules(f"{ONE}, versions: all, groups: [{{index: '*.m'}}]"),
+        (
+            'tandem:rules[0].versions is "all", and the rule has groups: '
+            "use latest, or leave groups out"
+        ),
+    ),
+    "groups that are no list": (
+        rules(f"{ONE}, groups: '*.manifest'"),
+        (
+            'tandem:rules[0].groups is "*.manifest": '
+            "use a list of patterns, such as [{index: '*/_SUCCESS'}]"
+        ),
+    ),
+    "a pattern where a group belongs": (
+        rules(f"{ONE}, groups: ['*.manifest']"),
+        'tandem:rules[0].groups[0] is "*.manifest": use a mapping with the keys index, up',
+    ),
+    "a group without an index": (
+        rules(f"{ONE}, groups: [{{up: 1}}]"),
+        f"tandem:rules[0].groups[0].index is missing: use {PATTERN}",
+    ),
+    "an unknown key of a group": (
+        rules(f"{ONE}, groups: [{{index: '*.m', members: '*'}}]"),
+        "tandem:rules[0].groups[0].members is unknown: use one of index, up",
+    ),
+    "a pattern without a letter": (
+        rules(f"{ONE}, groups: [{{index: ''}}]"),
+        f'tandem:rules[0].groups[0].index is "": use {PATTERN}',
+    ),
+    "a pattern of stars": (
+        rules(f"{ONE}, groups: [{{index: '**'}}]"),
+        (
+            'tandem:rules[0].groups[0].index is "**": '
+            f"it matches every key, and an index needs others to wait for: use {PATTERN}"
+        ),
+    ),
+    "a pattern that is a number": (
+        rules(f"{ONE}, groups: [{{index: 7}}]"),
+        f"tandem:rules[0].groups[0].index is 7: use {PATTERN}",
+    ),
+    "a pattern that is too long": (
+        rules(f"{ONE}, groups: [{{index: {'m' * 513}}}]"),
+        f'tandem:rules[0].groups[0].index is "{"m" * 58}…: use at most 512 bytes, not 513',
+    ),
+    "a group that reaches down": (
+        rules(f"{ONE}, groups: [{{index: '*.m', up: -1}}]"),
+        "tandem:rules[0].groups[0].up is -1: use a whole number from 0 to 1024",
+    ),
+    "a pattern of all that the rule covers": (
+        rules(f"{ONE}, prefix: logs/, groups: [{{index: 'logs/*'}}]"),
+        (
+            'tandem:rules[0].groups[0].index is "logs/*", which fits every key of the rule '
+            '(keys like "logs/…"): leave some for an index to wait for'
+        ),
+    ),
+    "a pattern outside the rule's prefix": (
+        rules(f"{ONE}, prefix: logs/, groups: [{{index: 'table/*.m'}}]"),
+        (
+            'tandem:rules[0].groups[0].index is "table/*.m", which fits no key of the rule '
+            '(keys like "logs/…"): use a pattern that fits some'
+        ),
+    ),
+    "a pattern outside the rule's suffix": (
+        rules(f"{ONE}, suffix: .gz, groups: [{{index: '*.manifest'}}]"),
+        (
+            'tandem:rules[0].groups[0].index is "*.manifest", which fits no key of the rule '
+            '(keys like "….gz"): use a pattern that fits some'
+        ),
+    ),
+    "a pattern twice": (
+        rules(f"{ONE}, groups: [{{index: '*.m'}}, {{index: '*.m', up: 1}}]"),
+        'tandem:rules[0].groups[1].index is "*.m" once more: give each pattern once',
+    ),
     "one way more than both ways": (
         rules(f"{ONE}, twoWay: true", "name: two, source: c, targets: [a]"),
         f'tandem:rules[1].targets[0] is "a", to which rules[0] writes every key too: {RIVAL_FIX}',
@@ -575,7 +651,8 @@ def test_every_key_can_be_set():
               b: {server: target}
             rules:
               - {name: one, source: a, targets: [b], prefix: x/, suffix: .jpg, deletes: keep,
-                 ownership: all, parts: source, tags: false, targetPrefix: y/}
+                 ownership: all, parts: source, tags: false, targetPrefix: y/,
+                 groups: [{index: "*/list.jpg"}, {index: "x/*.m.jpg", up: 2}]}
               - {name: two, source: b, targets: [a], prefix: z/, whereTags: {project: x, year: "7"}}
             local:
               workers: 64
@@ -603,6 +680,7 @@ def test_every_key_can_be_set():
         parts="source",
         tags=False,
         target_prefix="y/",
+        groups=(Group("*/list.jpg"), Group("x/*.m.jpg", up=2)),
     )
     assert settings.rules[1].to_rule() == Rule(
         name="two",
@@ -776,3 +854,32 @@ def test_loops_and_rivals_are_found_when_some_key_has_one(many: list[Rule]):
     )
     assert any("closes a loop" in mistake.state for mistake in found) == loops
     assert any("writes" in mistake.state for mistake in found) == are_rivals(many)
+
+
+PATTERNS = st.text("ab*?", min_size=1, max_size=3)
+
+
+@given(PATTERNS, AFFIXES, AFFIXES)
+def test_a_pattern_is_refused_only_where_it_fits_all_or_none(
+    pattern: str, prefix: str, suffix: str
+):
+    one = replace(rule("a", ("b",), prefix, suffix), groups=(Group(pattern),))
+    # Where prefix and suffix do not meet: those few keys more or less make no pattern a mistake.
+    keys = [key for key in EVERY_KEY if len(key) >= len(prefix + suffix)]
+    fits = {one.group(key) is not None for key in keys if one.covers(key)}
+    told = "".join(mistake.state for mistake in patterns.of_groups({0: one}))
+    assert ("no key" in told) <= (fits == {False})
+    assert ("every key" in told) <= (fits == {True})
+
+
+@given(AFFIXES, AFFIXES, AFFIXES, AFFIXES)
+def test_a_pattern_with_one_star_is_refused_wherever_it_fits_all_or_none(
+    head: str, tail: str, prefix: str, suffix: str
+):
+    one = replace(rule("a", ("b",), prefix, suffix), groups=(Group(f"{head}*{tail}"),))
+    # Long enough that what lies between the two ends is free.
+    keys = [prefix + "".join(middle) + suffix for middle in product("ab", repeat=4)]
+    fits = {one.group(key) is not None for key in keys}
+    told = "".join(mistake.state for mistake in patterns.of_groups({0: one}))
+    assert ("no key" in told) == (fits == {False})
+    assert ("every key" in told) == (fits == {True})

@@ -13,6 +13,7 @@ from tandem.cli.stack import Stack
 from tandem.decision import Action, Decision, Look
 from tandem.engine import Engine
 from tandem.errors import TandemError
+from tandem.groups import in_order
 from tandem.looking import look
 from tandem.queues.base import Backlog, Failure
 from tandem.report import failure
@@ -137,11 +138,13 @@ async def _account(engine: Engine, rule: Rule, target: str, key: str, past: Past
     decision, error = None, source_side.error or target_side.error
     if error is None:
         try:
+            seen, there = source_side.look, target_side.look
             decision = (
                 await engine.explain(rule, target, key)
                 if rule.versions == "all"
-                else await engine.decide(rule, target, key, source_side.look, target_side.look)
+                else await engine.decide(rule, target, key, seen, there)
             )
+            decision = await in_order(engine, rule, target, seen, decision)
         except TandemError as fault:
             error = fault
     return Account(

@@ -32,12 +32,14 @@ _DONE = {
     Action.RETAG: "tags set",
     Action.DELETE: "deleted",
     Action.SKIP: "left alone",
+    Action.HOLD: "held back",
 }
 _NOW = {
     Action.COPY: "it would be copied",
     Action.RETAG: "its tags would be set at the target",
     Action.DELETE: "it would be deleted at the target",
     Action.SKIP: "nothing is to be done",
+    Action.HOLD: "it would be copied, and is held back",
 }
 
 
