@@ -28,7 +28,7 @@ def test(arguments: list[str]) -> int:
     if failed:
         return failed
     say("==> pytest (usually 1 to 5 minutes)")
-    return _run("pytest", "-n", "2", "--dist", "loadgroup", "-q", *arguments)
+    return _run("pytest", "-n", "2", "--dist", "loadfile", "-q", *arguments)
 
 
 def bench() -> int:
