@@ -85,8 +85,28 @@ async def test_an_echo_that_comes_late_undoes_no_newer_write(here, there):
     await pair.converge(here)
     await pair.write(here, b"2")
     assert await pair.converge(there) is Action.SKIP
-    assert await pair.converge(here) is Action.COPY
     assert await pair.bodies() == [b"2", b"2"]
+    assert await pair.converge(here) is Action.SKIP
+
+
+async def test_the_same_bytes_written_once_more_are_known_to_who_deletes_the_copy(here, there):
+    pair = Pair()
+    for _ in range(2):
+        await pair.write(here, b"1")
+        await pair.settle()
+    await pair.stores[there].delete("k")
+    await pair.converge(there)
+    assert await pair.bodies() == [None, None]
+
+
+async def test_what_was_on_both_sides_comes_back_at_once_where_it_is_deleted(here, there):
+    pair = Pair()
+    for site in (here, there):
+        await pair.write(site, b"1")
+        await pair.converge(site)
+    await pair.stores[here].delete("k")
+    await pair.converge(here)
+    assert await pair.bodies() == [b"1", b"1"]
 
 
 async def test_each_side_may_overwrite_what_the_other_wrote(here, there):

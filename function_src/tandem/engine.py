@@ -26,7 +26,7 @@ from tandem.rule import Rule
 from tandem.sharing import EAGER, Body, SharedReading, glance
 from tandem.stores.base import Condition, ObjectStore
 from tandem.transfer import Transfer
-from tandem.two_way import CONFLICT, Side, decide_both_ways, is_open
+from tandem.two_way import CONFLICT, FOR_THE_WAY_BACK, Side, decide_both_ways, is_open
 from tandem.versions import Histories, Plan, replay
 from tandem.writing import Writer
 
@@ -135,9 +135,15 @@ class Engine:
         Raises a TandemError if that could not be done; doing it again is always safe. It is
         marked unresolved if a write that was given up may still happen.
         """
-        work = _Convergence(self, rule, target, change, deadline, shared)
         with both_keys_named(rule, change.key):
-            return await work.run()
+            outcome = await _Convergence(self, rule, target, change, deadline, shared).run()
+        if rule.two_way and outcome.decision.reason in FOR_THE_WAY_BACK:
+            # What happened there may have been told, and found equal, long ago.
+            back = Change(target, rule.target_key(change.key), rule=rule.name, target=rule.source)
+            for way, site in self.routes(back):
+                went = await _Convergence(self, way, site, back, deadline, None).run()
+                outcome = replace(outcome, recheck=outcome.recheck or went.recheck)
+        return outcome
 
 
 class _Convergence:

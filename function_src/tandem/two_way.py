@@ -16,6 +16,12 @@ from tandem.rule import Rule
 from tandem.stores.base import ObjectState
 
 THERE = "the target is newer"
+LATER = "both sides changed, and the target is later"
+GONE = "a copy of what was deleted at the target"
+COPY_GONE = "its copy was deleted at the target"
+WRITTEN = "written at the target"
+# The reasons of a skip that leave something to do to the way back.
+FOR_THE_WAY_BACK = frozenset({THERE, LATER, GONE, COPY_GONE, WRITTEN})
 # The reason of a copy that overwrites what was written at the target meanwhile.
 CONFLICT = "both sides changed, and this one is later"
 
@@ -35,6 +41,16 @@ class Side:
     def is_copy_from(self, other: Side) -> bool:
         """Return whether this side holds a copy from `other` that nobody has edited since."""
         return self.look is not None and is_copy(self.look.state, other.site, other.key)
+
+    def is_outdated_copy_from(self, other: Side) -> bool:
+        """Return whether this side's copy names another version than `other` has now.
+
+        The same bytes were written there once more. Unless the copy says so, an edit or a delete of
+        it would count as one that has not seen them.
+        """
+        if not (self.look and other.look and self.is_copy_from(other)):
+            return False
+        return self.look.state.metadata.get(SOURCE_VERSION) != other.look.state.version_id
 
     def has_moved_on_from(self, other: Side) -> bool:
         """Return whether this side once held a copy of what `other` holds now.
@@ -74,6 +90,8 @@ def decide_both_ways(source: Side, target: Side, rule: Rule) -> Decision:
 
 def _decide_between(source: Side, target: Side, here: Look, there: Look) -> Decision:
     differs = difference(here, there)
+    if differs in (None, "tags differ") and target.is_outdated_copy_from(source):
+        return Decision(Action.COPY, "the copy names an earlier version")
     if differs is None:
         return Decision(Action.SKIP, EQUAL)
     if differs == "tags differ":
@@ -86,20 +104,20 @@ def _decide_between(source: Side, target: Side, here: Look, there: Look) -> Deci
         return Decision(Action.COPY, differs) if knows else Decision(Action.SKIP, THERE)
     if (here.state.last_modified, source.site) > (there.state.last_modified, target.site):
         return Decision(Action.COPY, CONFLICT)
-    return Decision(Action.SKIP, "both sides changed, and the target is later")
+    return Decision(Action.SKIP, LATER)
 
 
 def _decide_copy(source: Side, target: Side) -> Decision:
     if source.is_copy_from(target):
-        return Decision(Action.SKIP, "a copy of what was deleted at the target")
+        return Decision(Action.SKIP, GONE)
     if target.has_moved_on_from(source):
-        return Decision(Action.SKIP, "its copy was deleted at the target")
+        return Decision(Action.SKIP, COPY_GONE)
     return Decision(Action.COPY, "not at the target")
 
 
 def _decide_delete(source: Side, target: Side, rule: Rule) -> Decision:
     if not target.is_copy_from(source) and not source.has_moved_on_from(target):
-        return Decision(Action.SKIP, "written at the target")
+        return Decision(Action.SKIP, WRITTEN)
     if rule.deletes == "keep":
         return Decision(Action.SKIP, "the rule keeps what the source deletes")
     return Decision(Action.DELETE, "deleted at the source")
