@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nats
+
 from tandem.rule import Rule
 from tandem.settings import ENVIRONMENT_VARIABLE, Settings, Site
 from tandem.stores.base import Content
@@ -156,6 +158,14 @@ def pair(keys: int, missing: int) -> Iterator[tuple[Settings, Path]]:
                 server.kill()
 
 
+async def clear(settings: Settings) -> None:
+    """Take what a reconcile has queued: nobody works here, and a full queue makes the next wait."""
+    queue = settings.queue
+    client = await nats.connect(queue.url, user=queue.user, password=queue.password)
+    await client.jetstream().purge_stream(queue.changes)
+    await client.close()
+
+
 def contenders(settings: Settings, path: Path) -> list[Contender]:
     """Return the three commands."""
     common = {"PATH": os.environ["PATH"], "HOME": str(path.parent)}
@@ -210,6 +220,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for one in measured:
                 one.run()
+                asyncio.run(clear(settings))
         # Before the cleaning up, which takes minutes.
         found = report(measured)
         if arguments.json:

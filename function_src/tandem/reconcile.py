@@ -29,7 +29,8 @@ from tandem.sample import Reading, Sample
 # How many keys are looked at or copied at once.
 IN_FLIGHT = 32
 # The reasons of a skip that say that both sides agree.
-AGREED = frozenset({EQUAL, "equal by its listing", "on neither side"})
+BELIEVED = Decision(Action.SKIP, "equal by its listing")
+AGREED = frozenset({EQUAL, BELIEVED.reason, "on neither side"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,9 @@ async def _converge(engine: Engine, rule: Rule, target: str, pair: Pair) -> Find
 
 
 def _believed(rule: Rule, target: str, pair: Pair) -> Finding:
-    return _found(rule, target, pair, Decision(Action.SKIP, "equal by its listing"))
+    key = pair.key
+    there = rule.target_key(key)
+    return Finding(rule.name, rule.source, target, key, BELIEVED, target_key=there)
 
 
 def _found(rule: Rule, target: str, pair: Pair, decision: Decision, size: int = 0) -> Finding:

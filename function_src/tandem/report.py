@@ -117,7 +117,7 @@ class Tally:
         self.uncovered += finding.uncovered
         self.bytes += finding.size
         self.corrupt += finding.corrupt
-        self.gaps += what(finding) == GAP
+        self.gaps += finding.gap and what(finding) == GAP
         if finding.reading:
             self.sampled += 1
             self.read += finding.reading.size
