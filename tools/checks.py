@@ -1,11 +1,14 @@
 """What `make test`, `make lint`, `make bench` and `make lock` do, each step with its time."""
 
 import os
+from collections.abc import Mapping
 
 from tools import environment, project, stack
 from tools.steps import ToolError, output, say, step, watch
 
 TYPED = ("function_src", "stacks", "tools")
+PYTEST = ("-n", "2", "--dist", "loadfile", "-q", "--durations", "15")
+LOUD = ("CI", "BUILD_NUMBER")
 
 
 def lint() -> int:
@@ -27,8 +30,10 @@ def test(arguments: list[str]) -> int:
     failed = lint()
     if failed:
         return failed
-    say("==> pytest (usually 1 to 5 minutes)")
-    return _run("pytest", "-n", "2", "--dist", "loadfile", "-q", *arguments)
+    say("==> pytest (usually 15 to 25 minutes)")
+    # Without CI among the variables, pytest ends with a line for each failure, not with a page.
+    brief = {name: value for name, value in os.environ.items() if name not in LOUD}
+    return _run("pytest", *PYTEST, *arguments, env={**brief, "COLUMNS": "160"})
 
 
 def bench() -> int:
@@ -45,12 +50,12 @@ def lock() -> None:
             _compile(name, *group)
 
 
-def _run(program: str, *arguments: str) -> int:
+def _run(program: str, *arguments: str, env: Mapping[str, str] = os.environ) -> int:
     """Run a program of .venv with the tools on PATH, and nothing else changed; return its code."""
     return watch(
         [project.VENV / "bin" / program, *arguments],
         cwd=project.ROOT,
-        env={**os.environ, "PATH": environment.path(os.environ)},
+        env={**env, "PATH": environment.path(env)},
     )
 
 
