@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem import backoff as delays
 from tandem import patience, retrying
-from tandem import worker as worker_module
 from tandem.attempt import Attempt
 from tandem.change import Change, native
 from tandem.decision import Action
@@ -430,8 +430,8 @@ class Office:
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "FIRST_DELAY", 0.005)
-    monkeypatch.setattr(worker_module, "LONGEST_DELAY", 0.05)
+    monkeypatch.setattr(delays, "FIRST_DELAY", 0.005)
+    monkeypatch.setattr(delays, "LONGEST_DELAY", 0.05)
 
 
 @pytest.mark.usefixtures("fast")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tandem import backoff as delays
 from tandem import late_look
-from tandem import worker as worker_module
 from tandem.change import Change
 from tandem.engine import Engine
 from tandem.errors import Conflict, Denied, Transient
@@ -86,7 +86,7 @@ class Fan:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(delays, "FIRST_DELAY", 0.01)
     monkeypatch.setattr(late_look, "SETTLE", 0.1)
 
 

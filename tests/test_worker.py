@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from tandem import backoff as delays
+from tandem import places
 from tandem import worker as worker_module
 from tandem.attempt import Attempt
+from tandem.backoff import FIRST_DELAY, LONGEST_DELAY, backoff
 from tandem.change import Change, decode, encode, native
 from tandem.decision import Action, Decision
 from tandem.errors import (
@@ -36,12 +39,13 @@ from tandem.queues.memory import MemoryDelivery, MemoryQueue
 from tandem.recent import Recent
 from tandem.rule import Rule
 from tandem.settings import Site
-from tandem.worker import FIRST_DELAY, LONGEST_DELAY, Worker, backoff
+from tandem.worker import Worker
 
 EVENTS = Path(__file__).parent / "events"
 ONE = Rule("one", "left", ("right",))
 TWO = Rule("two", "left", ("right", "far"))
 SITES = {name: Site(name, "plain", "http://127.0.0.1:9", "u", "p") for name in ("left", "right")}
+THREE = {**SITES, "far": replace(SITES["left"], name="far")}
 
 Answer = Callable[[str], Awaitable[float | None]]
 
@@ -111,11 +115,17 @@ def is_ours(message: MemoryDelivery) -> bool:
 class Bench:
     """A worker at work, its queue, engine and figures."""
 
-    def __init__(self, *rules: Rule, queue: MemoryQueue | None = None, slots: int = 4) -> None:
+    def __init__(
+        self,
+        *rules: Rule,
+        queue: MemoryQueue | None = None,
+        slots: int = 4,
+        sites: Mapping[str, Site] = SITES,
+    ) -> None:
         self.queue = queue or MemoryQueue(lease=1.0)
         self.engine: Any = FakeEngine(*rules)
         self.tally = Tally()
-        self.worker = Worker(self.queue, self.engine, SITES, self.tally, slots)
+        self.worker = Worker(self.queue, self.engine, sites, self.tally, slots)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -160,7 +170,7 @@ def raising(*errors: Exception | None) -> Answer:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(delays, "FIRST_DELAY", 0.01)
 
 
 async def test_a_change_is_converged_told_counted_and_done():
@@ -276,7 +286,7 @@ async def test_a_late_look_that_cannot_be_sent_for_keeps_the_message():
 async def test_what_was_stopped_before_a_deadline_goes_on_at_once_if_it_got_on(
     monkeypatch: pytest.MonkeyPatch, sent: int, pause: float
 ):
-    monkeypatch.setattr(worker_module, "backoff", lambda _: 0.6)
+    monkeypatch.setattr(delays, "backoff", lambda _: 0.6)
     bench = Bench()
     bench.engine.answer = raising(Unfinished("stopped", sent=sent, done=5, size=9), None)
     loop = asyncio.get_running_loop()
@@ -681,12 +691,49 @@ async def test_stopping_hands_back_what_does_not_finish_in_time(monkeypatch: pyt
 
 
 def test_backoff_grows_to_its_cap_with_jitter(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(worker_module, "FIRST_DELAY", FIRST_DELAY)
+    monkeypatch.setattr(delays, "FIRST_DELAY", FIRST_DELAY)
     for attempt in (1, 2, 5, 7, 40, 10**6):
         ceiling = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt - 1, 30))
-        delays = [backoff(attempt) for _ in range(200)]
-        assert max(delays) <= ceiling
-        assert max(delays) > ceiling / 2 > min(delays) > 0
+        drawn = [backoff(attempt) for _ in range(200)]
+        assert max(drawn) <= ceiling
+        assert max(drawn) > ceiling / 2 > min(drawn) > 0
+
+
+async def test_a_target_that_does_not_answer_leaves_slots_to_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(places, "PATIENCE", 0.1)
+    bench = Bench(ONE, Rule("other", "left", ("far",)), slots=8, sites=THREE)
+    answered = asyncio.Event()
+
+    async def answer(target: str) -> None:
+        if target == "right":
+            await answered.wait()
+
+    bench.engine.answer = answer
+    for number in range(50):
+        bench.queue.put("left", encode(Change("left", f"key-{number}", rule="one")))
+        bench.queue.put("left", encode(Change("left", f"key-{number}", rule="other")))
+    async with bench.working():
+        await bench.until(lambda: sum(1 for outcome in bench.tally.outcomes) == 50)
+        assert {outcome.target for outcome in bench.tally.outcomes} == {"far"}
+        assert bench.engine.at_once == 4
+        answered.set()
+        await bench.empty()
+    assert len(bench.tally.outcomes) == 100
+    assert bench.tally.failures
+    assert set(bench.tally.failures) == {("one", "right", ErrorClass.TRANSIENT, False)}
+
+
+async def test_a_target_that_answers_is_waited_for_however_many_its_changes_are():
+    bench = Bench(ONE, Rule("other", "left", ("far",)), slots=8, sites=THREE)
+    bench.engine.answer = raising(None)
+    for number in range(100):
+        bench.queue.put("left", encode(Change("left", f"key-{number}", rule="one")))
+    async with bench.working():
+        await bench.empty()
+    assert len(bench.tally.outcomes) == 100
+    assert not bench.tally.failures
 
 
 async def test_what_is_new_passes_between_events_that_come_again():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,15 +18,17 @@ from enum import Enum, auto
 from weakref import WeakValueDictionary
 
 from tandem.attempt import BUG_ATTEMPTS, Attempt
+from tandem.backoff import backoff, delay_after
 from tandem.change import Change, decode
 from tandem.decision import Action
 from tandem.engine import Engine
-from tandem.errors import Poison, TandemError, Unfinished
+from tandem.errors import Poison, TandemError
 from tandem.late_look import in_doubt, late_look, put_off, time_left
 from tandem.lease import held
 from tandem.metrics import Metrics
 from tandem.outcome import Outcome
 from tandem.patience import Patience
+from tandem.places import Places
 from tandem.queues.base import Delivery, Failure, Queue
 from tandem.recent import Recent
 from tandem.rule import Rule
@@ -36,21 +37,12 @@ from tandem.sharing import SharedReading
 
 logger = logging.getLogger(__name__)
 
-FIRST_DELAY, LONGEST_DELAY = 0.25, 15.0
 # How many repeated messages are looked into before others have their turn.
 REPEATS_AT_ONCE = 4
 # How long a stopping worker lets its slots finish, in seconds.
 GRACE_SECONDS = 8.0
-
-
-def backoff(attempt: int) -> float:
-    """Return the delay in seconds before the next attempt: exponential, capped, with full jitter.
-
-    Full jitter spreads the retries of many workers: AWS Architecture Blog, "Exponential Backoff
-    And Jitter".
-    """
-    ceiling = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt - 1, 16))
-    return random.uniform(ceiling / 10, ceiling)  # noqa: S311 -- spreading load, not guarding it
+# Of so many sites none has another target beside it, that it could hold back.
+PAIR = 2
 
 
 class Late(Enum):
@@ -112,6 +104,7 @@ class Worker:
         # A turn lives for as long as somebody is in it or waits for it.
         self._turns: WeakValueDictionary[tuple[str, str, str], Turn] = WeakValueDictionary()
         self._gate = asyncio.Semaphore(REPEATS_AT_ONCE)
+        self._places = Places(slots if len(sites) <= PAIR else max(1, slots // 2))
         # Slots that wait for a message, and have nothing to finish.
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -152,7 +145,7 @@ class Worker:
                 delivery = await self._queue.receive()
             except Exception as error:  # noqa: BLE001 -- a slot outlives whatever the queue does
                 logger.warning("the queue gives nothing: %r", error)
-                await asyncio.sleep(FIRST_DELAY)
+                await asyncio.sleep(backoff(1))
                 continue
             finally:
                 self._waiting.discard(slot)
@@ -266,7 +259,8 @@ class Worker:
         """Converge a key at a target, and tell how it ended."""
         rule, target, change = part
         try:
-            outcome = await self._engine.converge(rule, target, change, shared=shared)
+            async with self._places.at(target):
+                outcome = await self._engine.converge(rule, target, change, shared=shared)
             if outcome.held:
                 await self._patience.mind(rule, target, outcome, delivery.attempt)
         except TandemError as error:
@@ -275,7 +269,7 @@ class Worker:
                 return error
             logger.info("%s to %s, attempt %d: %s", rule.name, target, delivery.attempt, error)
             self._metrics.failed(rule.name, target, error.error_class, final=False)
-            return Again(_delay(error, delivery.attempt), error.unresolved)
+            return Again(delay_after(error, delivery.attempt), error.unresolved)
         except Exception as error:
             # A mistake of ours: loud, tried a few times, and never lost.
             logger.exception("%s to %s failed on %r", rule.name, target, change.key)
@@ -326,12 +320,3 @@ class Worker:
 
 def _poison(error: Exception) -> Poison:
     return Poison(f"{type(error).__name__}: {error}")
-
-
-def _delay(error: TandemError, attempt: int) -> float:
-    if isinstance(error, Unfinished) and error.sent:
-        return 0.0
-    delay = backoff(attempt)
-    if error.retry_after is not None:
-        return max(delay, error.retry_after)
-    return delay
