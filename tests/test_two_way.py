@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tandem.change import Change
-from tandem.decision import Action
+from tandem.decision import Action, provenance
 from tandem.engine import Engine
 from tandem.rule import Rule
 from tandem.stores.base import CONFLICTS, Capabilities, Content
@@ -107,6 +107,20 @@ async def test_what_was_on_both_sides_comes_back_at_once_where_it_is_deleted(her
     await pair.stores[here].delete("k")
     await pair.converge(here)
     assert await pair.bodies() == [b"1", b"1"]
+
+
+async def test_two_copies_of_each_other_rest(here, there):
+    pair = Pair()
+    for _ in range(2):
+        for site, other in ((here, there), (there, here)):
+            state = await pair.stores[other].head("k")
+            origin = provenance(other, state) if state else {}
+            await pair.write(site, b"1", replace(CONTENT, metadata={"owner": "ada", **origin}))
+    for site in (here, there):
+        assert await pair.converge(site) is Action.SKIP
+    await pair.stores[here].delete("k")
+    await pair.converge(here)
+    assert await pair.bodies() == [None, None]
 
 
 async def test_each_side_may_overwrite_what_the_other_wrote(here, there):

@@ -46,9 +46,10 @@ class Side:
         """Return whether this side's copy names another version than `other` has now.
 
         The same bytes were written there once more. Unless the copy says so, an edit or a delete of
-        it would count as one that has not seen them.
+        it would count as one that has not seen them. Of two copies of each other each would be
+        outdated by the next copy, for ever, and neither has been edited.
         """
-        if not (self.look and other.look and self.is_copy_from(other)):
+        if not (self.look and other.look and self.is_copy_from(other)) or other.is_copy_from(self):
             return False
         return self.look.state.metadata.get(SOURCE_VERSION) != other.look.state.version_id
 
