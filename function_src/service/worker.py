@@ -13,10 +13,10 @@ import uvloop
 
 from service.logs import configure
 from service.metrics import DIRECTORY_VARIABLE, PrometheusMetrics
-from service.probing import ask, ask_again
 from tandem.engine import Engine
 from tandem.errors import TandemError
 from tandem.metrics import Metrics, NoMetrics
+from tandem.probing import ask, ask_again
 from tandem.queues.jetstream import JetStreamQueue
 from tandem.settings import Settings, load
 from tandem.stores.s3 import S3Store

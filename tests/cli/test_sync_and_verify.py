@@ -6,6 +6,7 @@ import io
 import json
 import string
 from dataclasses import replace
+from typing import Any
 from unicodedata import normalize
 
 import pytest
@@ -15,6 +16,8 @@ from tandem.cli import progress
 from tandem.cursor import Cursor
 from tandem.engine import Engine
 from tandem.errors import Denied
+from tandem.outcome import Outcome
+from tandem.rule import Rule
 from tests.cli.conftest import DOCUMENTS, LOGS, Cli, Side
 
 ODD = (
@@ -47,6 +50,26 @@ def test_sync_brings_existing_objects_level_and_verify_agrees(cli: Cli, source: 
     verified = cli("verify")
     assert verified.out == "documents: source → target: 31 keys, none differs\n"
     assert verified.code == 0
+
+
+def test_sync_relies_on_nothing_that_a_target_does_not_do(
+    cli: Cli, source: Side, target: Side, monkeypatch: pytest.MonkeyPatch
+):
+    converge, relied_on = Engine.converge, []
+
+    async def watched(self: Engine, rule: Rule, target: str, *rest: Any, **named: Any) -> Outcome:
+        relied_on.append(self.stores[target].capabilities)
+        return await converge(self, rule, target, *rest, **named)
+
+    monkeypatch.setattr(Engine, "converge", watched)
+    source.put("k")
+    assert cli("sync", "--dry-run").code == 0
+    assert not relied_on
+    assert cli("sync").code == 0
+    (found,) = relied_on
+    # MinIO takes a delete with If-Match, and ignores the condition.
+    assert (found.conditional_put, found.conditional_delete) == (True, False)
+    assert target.keys() == ["k"]
 
 
 def test_odd_keys_come_level_and_are_listed_in_the_order_of_their_bytes(

@@ -11,7 +11,7 @@ from tests.conftest import client_of
 from tests.integration.workload import Item, contents, work
 from tests.stack import Stack
 
-pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 SETTINGS = """\
 config:

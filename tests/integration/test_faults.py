@@ -41,7 +41,7 @@ from tests.proxy import Proxy, Weather
 from tests.queues.conftest import prepared
 from tests.servers import START_SECONDS, Minio, Nats
 
-pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 
 FUNCTION_SOURCE = Path(__file__).parents[2] / "function_src"
 SECONDS = float(os.environ.get("TANDEM_FAULT_SECONDS", "25"))

@@ -22,7 +22,7 @@ from tests.integration.workload import MIB, Item, contents, items, put, uploads,
 from tests.stack import Stack
 from tools.install import ensure
 
-pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.conftest import client_of
 from tests.integration.workload import Item, contents, put
 from tests.stack import Stack
 
-pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 WRITES = 100
 SITES = ("source", "target")

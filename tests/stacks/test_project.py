@@ -112,7 +112,6 @@ def stack(tmp_path: Path) -> Stack:
     return Stack(tmp_path)
 
 
-@pytest.mark.xdist_group("engine")
 def test_pulumi_shows_all_mistakes_and_no_traceback(stack: Stack):
     file = stack.folder / "stacks" / "Pulumi.local.yaml"
     text = file.read_text(encoding="utf-8")
@@ -129,7 +128,6 @@ def test_pulumi_shows_all_mistakes_and_no_traceback(stack: Stack):
     assert "settings.py" not in told
 
 
-@pytest.mark.xdist_group("engine")
 def test_pulumi_new_makes_a_project_of_another_name(stack: Stack, tmp_path: Path):
     template, made = tmp_path / "template", tmp_path / "made"
     template.mkdir()

@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from service import probing
-from service.probing import ask, ask_again
+from tandem import probing
 from tandem.errors import Denied, TandemError, Transient
+from tandem.probing import ask, ask_again
 from tandem.rule import Rule
 from tandem.stores.base import Capabilities
 from tandem.stores.memory import MemoryStore

@@ -1,4 +1,4 @@
-"""What a worker knows of its targets: asked at its start, and again of those that were away."""
+"""What is known of targets before they are written to; those that were away are asked again."""
 
 from __future__ import annotations
 
