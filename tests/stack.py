@@ -19,7 +19,7 @@ from tests.servers import Minio
 from tools.install import ensure
 
 ROOT = Path(__file__).parents[1]
-QUIET_SECONDS = 300
+QUIET_SECONDS = 900
 
 
 def copy_project(folder: Path) -> None:

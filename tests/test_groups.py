@@ -408,7 +408,7 @@ class Office:
             Worker(self.queue, engine, SITES, NoMetrics(), self.slots) for _ in range(self.count)
         ]
         running = [asyncio.create_task(worker.run()) for worker in workers]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.busy():  # noqa: ASYNC110 -- the queue has no event
                 await asyncio.sleep(0.005)
         for worker in workers:

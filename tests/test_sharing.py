@@ -71,7 +71,7 @@ class Fan:
             await running
 
     async def until(self, holds: Any) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await holds():  # noqa: ASYNC110 -- what is waited for has no event
                 await asyncio.sleep(0.005)
 

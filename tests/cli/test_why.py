@@ -36,7 +36,7 @@ def tell(cli: Cli, *things: Attempt | Failure | Change) -> None:
             for thing in things:
                 await _tell(queue, thing)
             attempts = [one for one in things if isinstance(one, Attempt)]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while attempts and attempts[-1] not in await queue.history("k"):  # noqa: ASYNC110 -- only asking tells
                     await asyncio.sleep(0.01)
 

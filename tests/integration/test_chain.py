@@ -11,7 +11,7 @@ from tests.conftest import client_of
 from tests.integration.workload import Item, contents, work
 from tests.stack import Stack
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 SETTINGS = """\
 config:

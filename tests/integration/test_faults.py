@@ -53,7 +53,7 @@ MAX_PARTS = Capabilities().max_parts
 KEYS = [f"faults/{number:03}" for number in range(150)]
 LARGE_KEYS = [f"faults/large-{number}" for number in range(10)]
 # Deletes that may or may not have happened are looked at again after a minute.
-DRAIN_SECONDS = 300.0
+DRAIN_SECONDS = 900.0
 # Events that wait on the source's disk come within three seconds.
 QUIET_SECONDS = 6.0
 

@@ -349,7 +349,7 @@ def is_put_off(queue: MemoryQueue) -> bool:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.01)
 

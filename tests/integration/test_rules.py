@@ -12,7 +12,7 @@ from tests.conftest import client_of
 from tests.integration.workload import ODD_KEYS, contents
 from tests.stack import Stack
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 SETTINGS = """\
 config:

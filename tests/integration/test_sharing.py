@@ -50,7 +50,7 @@ async def test_a_source_is_read_once_for_all_targets(
     stream = await asyncio.to_thread(Stream, sites["source"])
     running = asyncio.create_task(worker.run())
     await queue.send(Change("source", "k", etag=written["ETag"].strip('"'), size=4))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         # Each target has its own look at the source after its write.
         while asked(stream, bucket)["HeadObject"] < len(TARGETS):  # noqa: ASYNC110 -- only asking tells
             await asyncio.sleep(0.05)

@@ -18,7 +18,7 @@ from tests.conftest import client_of
 from tests.stack import Stack
 from tools import sessions
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 PROCESSES = {"minio-source", "minio-target", "nats", "service", "worker-0", "worker-1"}
 

@@ -86,7 +86,7 @@ def ensure_elsewhere(name: str, **variables: str) -> subprocess.Popen:
 
 
 def wait_for(condition) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
