@@ -68,9 +68,7 @@ def test_after_writes_and_deletes_on_both_sides_all_is_equal_and_nobody_asks_any
         writer.start()
     for writer in writers:
         writer.join()
-    ended = time.monotonic()
     stack.wait_until_quiet()
-    print(f"silent {time.monotonic() - ended:.1f} s after the last write")
     streams = [Stream(stack.settings.sites[site]) for site in SITES]
     time.sleep(QUIET_SECONDS)
     for stream in streams:
