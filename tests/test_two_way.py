@@ -11,7 +11,7 @@ from tandem.change import Change
 from tandem.decision import Action, provenance
 from tandem.engine import Engine
 from tandem.rule import Rule
-from tandem.stores.base import CONFLICTS, Capabilities, Content
+from tandem.stores.base import CONFLICTS, Capabilities, Content, ObjectState
 from tandem.stores.memory import MemoryStore
 
 RULE = Rule(name="both", source="left", targets=("right",), two_way=True)
@@ -107,6 +107,28 @@ async def test_what_was_on_both_sides_comes_back_at_once_where_it_is_deleted(her
     await pair.stores[here].delete("k")
     await pair.converge(here)
     assert await pair.bodies() == [b"1", b"1"]
+
+
+async def test_what_comes_after_the_look_is_no_evidence_of_a_delete(
+    here, there, monkeypatch: pytest.MonkeyPatch
+):
+    pair = Pair()
+    await pair.write(there, b"1")
+    store = pair.stores[here]
+    history = store.history
+
+    async def meanwhile(key: str, most: int) -> tuple[ObjectState, ...]:
+        monkeypatch.setattr(store, "history", history)
+        await pair.converge(there)
+        await pair.write(here, b"1")
+        return await history(key, most)
+
+    monkeypatch.setattr(store, "history", meanwhile)
+    await pair.converge(here)
+    await pair.settle()
+    assert await pair.bodies() == [b"1", b"1"]
+    kept = pair.stores[there]._bucket._versions["k"]
+    assert None not in {version.body for version in kept}
 
 
 async def test_two_copies_of_each_other_rest(here, there):

@@ -100,6 +100,9 @@ class Engine:
             source, other = await both(
                 self._remembering(source, other), self._remembering(other, source)
             )
+            if seen is None:
+                # Only now: the history may tell of a copy that came after the last look.
+                await confirm_absent(self.stores[rule.source], key)
         return decide_both_ways(source, other, rule)
 
     async def _remembering(self, side: Side, other: Side) -> Side:

@@ -138,6 +138,9 @@ def test_both_ways_each_side_keeps_its_own_name(stack: Stack):
     stack.wait_until_quiet()
     here, there = sides()
     assert here == there
+    gone = {"s1.txt", "t1.txt", "both1.txt"}
+    told = [stack.tandem("why", f"shared/{name}").stdout for name in sorted(gone & here.keys())]
+    assert not gone & here.keys(), "\n".join(told)
     assert len(here) == 57
     why = stack.tandem("why", "shared/s0.txt")
     assert why.returncode == 0, why.stdout
