@@ -715,7 +715,7 @@ async def test_a_target_that_does_not_answer_leaves_slots_to_the_others(
         bench.queue.put("left", encode(Change("left", f"key-{number}", rule="one")))
         bench.queue.put("left", encode(Change("left", f"key-{number}", rule="other")))
     async with bench.working():
-        await bench.until(lambda: sum(1 for outcome in bench.tally.outcomes) == 50)
+        await bench.until(lambda: len(bench.tally.outcomes) == 50)
         assert {outcome.target for outcome in bench.tally.outcomes} == {"far"}
         assert bench.engine.at_once == 4
         answered.set()

@@ -28,8 +28,8 @@ from tandem.sample import Reading, Sample
 
 # How many keys are looked at or copied at once.
 IN_FLIGHT = 32
-# The reasons of a skip that say that both sides agree.
 BELIEVED = Decision(Action.SKIP, "equal by its listing")
+# The reasons of a skip that say that both sides agree.
 AGREED = frozenset({EQUAL, BELIEVED.reason, "on neither side"})
 
 
@@ -106,7 +106,7 @@ async def examine(
             async for pair in pairs:
                 picked = sample if sample and sample.picks(pair.key) else None
                 if pair.looks_equal and not thorough and not picked:
-                    window.append(_believed(rule, target, pair))
+                    window.append(_found(rule, target, pair, BELIEVED))
                 else:
                     work = _explain(engine, rule, target, pair, picked)
                     window.append(asyncio.create_task(work))
@@ -174,7 +174,7 @@ async def sync(
             async for pair in pairs:
                 place.begin(pair.key)
                 if pair.looks_equal and not thorough:
-                    settle(_believed(rule, target, pair))
+                    settle(_found(rule, target, pair, BELIEVED))
                 elif pair.source and rule.group(pair.key) is not None:
                     indexes.append((age(pair.source), pair))
                 else:
@@ -220,12 +220,6 @@ async def _converge(engine: Engine, rule: Rule, target: str, pair: Pair) -> Find
     except TandemError as error:
         return _failed(rule, target, pair.key, error)
     return _found(rule, target, pair, decision, size)
-
-
-def _believed(rule: Rule, target: str, pair: Pair) -> Finding:
-    key = pair.key
-    there = rule.target_key(key)
-    return Finding(rule.name, rule.source, target, key, BELIEVED, target_key=there)
 
 
 def _found(rule: Rule, target: str, pair: Pair, decision: Decision, size: int = 0) -> Finding:

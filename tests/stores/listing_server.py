@@ -56,7 +56,8 @@ class ListingServer:
         query = parse_qs(urlsplit(target).query)
         first = int(query.get("continuation-token", ["0"])[0])
         after = min(first + PAGE, self.size)
-        self.pages += 1
+        # A probe's requests, for whom this is any answer, are no pages of the bucket.
+        self.pages += "list-type" in query and "prefix" not in query
         more = after < self.size
         token = f"<NextContinuationToken>{after}</NextContinuationToken>" if more else ""
         entries = "".join(ENTRY.format(key(number)) for number in range(first, after))

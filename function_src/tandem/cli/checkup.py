@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from tandem.cli.stack import Stack
 from tandem.errors import ErrorClass, Invalid, TandemError, Transient
@@ -90,9 +89,8 @@ async def sites(stack: Stack) -> dict[str, Condition]:
     async with stack.stores(*named) as stores:
         found = await asyncio.gather(
             *(
-                # The stores of a stack are S3 stores, which can all be probed.
                 _examined(
-                    cast("Probeable", stores[name]),
+                    stores[name],
                     named[name],
                     roles[name],
                     [rule for rule in stack.settings.rules if _needs_versions(rule, name)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -156,7 +156,7 @@ class _Reconcile:
 
     async def _shard(
         self,
-        stores: dict[str, ObjectStore],
+        stores: Mapping[str, ObjectStore],
         queue: Queue,
         rule: Rule,
         target: str,

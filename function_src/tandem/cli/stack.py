@@ -10,10 +10,11 @@ from typing import Any
 import typer
 
 from tandem.engine import Engine
+from tandem.probing import ask
 from tandem.queues.base import Queue
 from tandem.rule import Rule
 from tandem.settings import Settings, Site, find
-from tandem.stores.base import ObjectStore
+from tandem.stores.abilities import Probeable
 
 
 class Refused(Exception):
@@ -78,23 +79,32 @@ class Stack:
         return routes
 
     @asynccontextmanager
-    async def stores(self, *names: str) -> AsyncIterator[dict[str, ObjectStore]]:
+    async def stores(self, *names: str) -> AsyncIterator[dict[str, Probeable]]:
         """Open the stores of the named sites; close them at the end."""
         from tandem.stores.s3 import S3Store  # noqa: PLC0415 -- `--help` needs no HTTP client
 
         async with AsyncExitStack() as opened:
-            stores: dict[str, ObjectStore] = {}
+            stores: dict[str, Probeable] = {}
             for name in dict.fromkeys(names):
                 stores[name] = S3Store.connect(self.site(name))
                 opened.push_async_callback(stores[name].close)
             yield stores
 
     @asynccontextmanager
-    async def engine(self, routes: Sequence[tuple[Rule, str]]) -> AsyncIterator[Engine]:
-        """Open an engine for these rules and targets, and the stores that it needs."""
+    async def engine(
+        self, routes: Sequence[tuple[Rule, str]], *, writes: bool = False
+    ) -> AsyncIterator[Engine]:
+        """Open an engine for these rules and targets, and the stores that it needs.
+
+        One that writes asks its targets first: a server that ignores conditions silently is
+        written to with more care.
+        """
         sites = [site for rule, target in routes for site in (rule.source, target)]
+        rules = list(dict.fromkeys(rule for rule, _ in routes))
         async with self.stores(*sites) as stores:
-            yield Engine(stores, list(dict.fromkeys(rule for rule, _ in routes)))
+            if writes:
+                await ask(stores, {target for _, target in routes}, rules)
+            yield Engine(stores, rules)
 
     @asynccontextmanager
     async def queue(self) -> AsyncIterator[Queue]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, cast
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +14,10 @@ from tandem.cli.stack import Stack
 from tandem.cli.terminal import Json, Rules, Target, counted, document, say, warn
 from tandem.cursor import Cursor
 from tandem.engine import Engine
-from tandem.probing import ask
 from tandem.reconcile import IN_FLIGHT, Finding, examine
 from tandem.reconcile import sync as reconcile
 from tandem.report import Tally, called, duration, finding, printable, size, what, why
 from tandem.rule import Rule
-from tandem.stores.abilities import Probeable
 
 EXAMPLES = (
     "\b\n"
@@ -93,11 +91,7 @@ class _Sync:
     async def run(self, concurrency: int, *, restart: bool) -> list[dict[str, Any]]:
         """Bring each rule's targets level, one after another."""
         results = []
-        async with self.stack.engine(self.routes) as engine:
-            # A server that ignores conditions silently is written to with more care. The stores of
-            # a stack are S3 stores, which can all be probed.
-            stores = cast("Mapping[str, Probeable]", engine.stores)
-            await ask(stores, {target for _, target in self.routes}, engine.rules)
+        async with self.stack.engine(self.routes, writes=True) as engine:
             for rule, target in self.routes:
                 sites = [self.stack.site(name) for name in (rule.source, target)]
                 cursor = Cursor(self.stack.folder, "sync", rule, sites, thorough=self.thorough)
