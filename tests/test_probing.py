@@ -77,18 +77,24 @@ async def test_it_is_asked_again_until_it_answers(
     assert away.capabilities.conditional_writes
 
 
+@pytest.mark.parametrize(
+    ("rule", "why", "faulty"),
+    [
+        (Rule("r", "a", ("b", "c"), versions="all"), "has versions: all", ["a", "c"]),
+        (Rule("r", "b", ("c",), two_way=True), "goes both ways", ["c"]),
+        (Rule("r", "a", ("b", "c")), "", []),
+    ],
+)
 async def test_buckets_that_keep_no_versions_are_told_where_a_rule_is_about_them(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, rule: Rule, why: str, faulty: list[str]
 ):
     made = {"a": MemoryStore("a"), "b": MemoryStore("b", versioned=True), "c": MemoryStore("c")}
-    rule = Rule("r", "a", ("b", "c"), versions="all")
     with caplog.at_level(logging.ERROR):
-        await ask(made, ["b", "c"], (rule,))
+        await ask(made, rule.targets, (rule,))
     assert caplog.messages == [
-        f"rule r has versions: all, and the versioning of the bucket {site} of the site {site} "
-        "is off: turn it on (`versioning: true` of the site), or let the rule have "
-        "`versions: latest`"
-        for site in ("a", "c")
+        f"rule r {why}, and the versioning of the bucket {site} of the site {site} is off: "
+        "turn it on (`versioning: true` of the site), or let the rule do without"
+        for site in faulty
     ]
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from service.lag import Window, quantile
 from service.metrics import Waiting, lag_buckets
-from tandem.errors import TandemError
+from tandem.errors import Invalid, TandemError
 from tandem.queues.base import Queue
 from tandem.settings import Settings
 from tandem.stores.base import ObjectStore
+from tandem.versions import FIX, unversioned
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +92,18 @@ class Status:
         """Return what is wrong with the queue and the sites, one line each."""
         checks = [self._ailment("queue", self._queue.backlog())]
         checks += [
-            self._ailment(f"site {name}", store.is_absent(HEALTH_KEY))
+            self._ailment(f"site {name}", self._examine(store))
             for name, store in self._stores.items()
         ]
         return [found for found in await asyncio.gather(*checks) if found]
+
+    async def _examine(self, store: ObjectStore) -> None:
+        """Raise what is wrong with a site: it does not answer, or keeps no versions and should."""
+        await store.is_absent(HEALTH_KEY)
+        for rule in self._settings.rules:
+            concerned = store.site in (rule.source, *rule.targets)
+            if rule.needs_versions and concerned and (fault := await unversioned(store, rule)):
+                raise Invalid(f"{fault}: {FIX}")
 
     async def _ailment(self, what: str, check: Any) -> str | None:
         try:

@@ -46,11 +46,12 @@ async def _demand_versions(
 ) -> None:
     """Log an error for each bucket that keeps no versions though a rule is about them.
 
-    Keys under the rule will end in `invalid`, one by one, until that is mended.
+    Until that is mended, keys under a rule with `versions: all` will end in `invalid`, one by one,
+    and what is deleted at one side of a two-way rule may come back.
     """
     for rule in rules:
         meant = [site for site in rule.targets if site in targets]
-        if rule.versions != "all" or not meant:
+        if not rule.needs_versions or not meant:
             continue
         for site in (rule.source, *meant):
             try:

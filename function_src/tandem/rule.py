@@ -84,6 +84,11 @@ class Rule:
         return (self, replace(back, prefix=self.target_prefix, target_prefix=self.prefix))
 
     @property
+    def needs_versions(self) -> bool:
+        """Return whether the buckets of all its sites must keep versions."""
+        return self.two_way or self.versions == "all"
+
+    @property
     def rewrites(self) -> bool:
         """Return whether keys are others at the targets than at the source."""
         return self.target_prefix not in (None, self.prefix)

@@ -26,7 +26,7 @@ from tandem.writing import Writer
 # How many copies are asked at once where they came from, after the newest one.
 AT_ONCE = 16
 # What to do about a bucket that keeps no versions.
-FIX = "turn it on (`versioning: true` of the site), or let the rule have `versions: latest`"
+FIX = "turn it on (`versioning: true` of the site), or let the rule do without"
 # How long, in seconds, a bucket is believed to go on keeping its versions.
 BELIEVED = 60.0
 
@@ -105,16 +105,18 @@ class Histories:
 
 
 async def unversioned(store: ObjectStore, rule: Rule) -> str | None:
-    """Return in words why a bucket cannot be a side of a rule with `versions: all`.
+    """Return in words why a bucket cannot be a side of a rule that needs versions, if so.
 
-    A source whose versioning is suspended can: what it still lists is carried over.
+    A one-way source whose versioning is suspended can: what it still lists is carried over.
     """
     kept = await store.versioning()
-    if kept == "enabled" or (kept == "suspended" and store.site == rule.source):
+    followed = store.site == rule.source and not rule.two_way
+    if kept == "enabled" or (kept == "suspended" and followed):
         return None
     state = "is suspended" if kept == "suspended" else "is off"
     where = f"the bucket {store.bucket} of the site {store.site}"
-    return f"rule {rule.name} has versions: all, and the versioning of {where} {state}"
+    why = "goes both ways" if rule.two_way else "has versions: all"
+    return f"rule {rule.name} {why}, and the versioning of {where} {state}"
 
 
 async def replay(plan: Plan, writer: Writer, view: View) -> None:

@@ -166,8 +166,10 @@ class LocalTopology(ComponentResource):
                 bucket=bucket.bucket,
                 stack=self._settings.stack,
                 destinations=minio.destinations(name),
-                # An event that no stream takes would be lost.
-                opts=ResourceOptions(parent=bucket, depends_on=streams),
+                # An event that no stream takes would be lost. After the versioning, since MinIO
+                # keeps all that is set of a bucket in one file, which it reads, changes and writes:
+                # of two settings at the same moment one is lost (BucketMetadataSys.Update).
+                opts=ResourceOptions(parent=bucket, depends_on=[*streams, *made]),
             )
             made.append(notification)
         return made

@@ -56,6 +56,22 @@ async def test_a_missing_bucket_is_an_ailment_of_its_site(settings: Settings, tm
         assert "NoSuchBucket" in ailment
 
 
+async def test_a_bucket_without_versions_is_an_ailment_where_a_rule_goes_both_ways(
+    settings: Settings, tmp_path: Path
+):
+    (rule,) = settings.rules
+    ill = replace(settings, rules=(replace(rule, two_way=True),))
+    async for client in asked(ill, tmp_path):
+        answer = await client.get("/healthz")
+        assert answer.status_code == 503
+        assert answer.json()["ailments"] == [
+            f"site {name}: rule all goes both ways, and the versioning of the bucket "
+            f"{settings.sites[name].bucket} of the site {name} is off: turn it on "
+            "(`versioning: true` of the site), or let the rule do without"
+            for name in ("left", "right")
+        ]
+
+
 async def test_a_server_that_is_down_is_an_ailment_and_told_within_seconds(
     settings: Settings, tmp_path: Path
 ):

@@ -100,6 +100,15 @@ def test_outputs_tell_where_everything_is(stack: Stack):
     assert outputs["buckets"] == {"source": "local-source", "target": "local-target"}
 
 
+def test_a_bucket_is_set_up_by_one_resource_after_the_other(stack: Stack):
+    # MinIO loses one of two settings of a bucket that are made at the same moment.
+    exported = json.loads(stack.run("pulumi", "stack", "export", "--stack", stack.name).stdout)
+    found = {each["urn"].rpartition("::")[2]: each for each in exported["deployment"]["resources"]}
+    notification, versioning = found["source-notification"], found["source-versioning"]
+    assert versioning["urn"] in notification["dependencies"]
+    assert versioning["parent"] == notification["parent"] == found["source-bucket"]["urn"]
+
+
 @pytest.mark.parametrize("process", ["worker-0", "nats", "minio-source"])
 def test_a_killed_process_is_seen_and_it_alone_is_started_again(stack: Stack, process: str):
     before = pids(stack)

@@ -27,7 +27,7 @@ TROUBLES: Mapping[ErrorClass, tuple[str, str]] = {
     ErrorClass.DENIED: ("denied", "Mend the site's credentials, or the bucket's policy."),
     ErrorClass.INVALID: (
         "no versions",
-        "Turn the bucket's versioning on, or let the rule have `versions: latest`.",
+        "Turn the bucket's versioning on, or let the rule do without.",
     ),
     ErrorClass.MISSING: ("no bucket", "Make the bucket, or correct its name or its region."),
 }
@@ -102,7 +102,7 @@ async def sites(stack: Stack) -> dict[str, Condition]:
 
 
 def _needs_versions(rule: Rule, site: str) -> bool:
-    return rule.versions == "all" and site in (rule.source, *rule.targets)
+    return rule.needs_versions and site in (rule.source, *rule.targets)
 
 
 def role(site: str, rules: tuple[Rule, ...]) -> str:
