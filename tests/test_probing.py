@@ -98,13 +98,30 @@ async def test_buckets_that_keep_no_versions_are_told_where_a_rule_is_about_them
     ]
 
 
-async def test_a_target_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch):
+async def test_a_target_that_does_not_answer_holds_nobody_up():
     class Mute(MemoryStore):
         async def _turn(self, operation: str, key: str) -> None:
             del operation, key
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(probing, "PATIENCE", 0.01)
     mute = Mute("c")
-    assert await ask({"a": MemoryStore("a"), "c": mute}, ["c"], RULES) == {"c"}
+    assert await ask({"a": MemoryStore("a"), "c": mute}, ["c"], RULES, patience=0.01) == {"c"}
     assert not mute.capabilities.conditional_writes
+
+
+async def test_a_slow_target_is_given_time_when_nobody_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    class Slow(MemoryStore):
+        async def _turn(self, operation: str, key: str) -> None:
+            del operation, key
+            await asyncio.sleep(0.002)
+
+    monkeypatch.setattr(probing, "PAUSE", 0.0)
+    slow = Slow("c")
+    made = {"a": MemoryStore("a"), "c": slow}
+    unknown = await ask(made, ["c"], RULES, patience=0.01)
+    assert unknown == {"c"}
+    await ask_again(made, unknown, RULES)
+    assert slow.capabilities.conditional_writes
+    assert [entry.key async for entry in slow.list()] == []

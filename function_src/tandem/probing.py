@@ -15,20 +15,25 @@ from tandem.versions import FIX, unversioned
 
 logger = logging.getLogger(__name__)
 
-# How long, in seconds, a target may take to answer before work begins without its answer, and
-# the pause before it is asked again.
+# How long, in seconds, a target may take to answer before work begins without its answer; the
+# pause before it is asked again; and how long it may take then, when nobody waits for it.
 PATIENCE = 10.0
 PAUSE = 60.0
+LATER_PATIENCE = 300.0
 
 
 async def ask(
-    stores: Mapping[str, Probeable], targets: Collection[str], rules: Sequence[Rule]
+    stores: Mapping[str, Probeable],
+    targets: Collection[str],
+    rules: Sequence[Rule],
+    patience: float = PATIENCE,
 ) -> set[str]:
     """Probe targets, let their stores know what was found, and return those still to be asked.
 
-    Of those nothing is relied on: they are written to unconditionally, and looked at again.
+    Of those, which have not answered within `patience` seconds, nothing is relied on: they are
+    written to unconditionally, and looked at again.
     """
-    answers = await asyncio.gather(*(_asked(stores[site]) for site in targets))
+    answers = await asyncio.gather(*(_asked(stores[site], patience) for site in targets))
     unknown = {site for site, answered in zip(targets, answers, strict=True) if not answered}
     for site in targets:
         target = stores[site].capabilities
@@ -67,16 +72,16 @@ async def ask_again(
     """Ask the targets that did not answer again and again, until all have."""
     while unknown:
         await asyncio.sleep(PAUSE)
-        unknown = await ask(stores, unknown, rules)
+        unknown = await ask(stores, unknown, rules, LATER_PATIENCE)
 
 
-async def _asked(store: Probeable) -> bool:
+async def _asked(store: Probeable, patience: float) -> bool:
     """Probe a target; return whether it answered."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             store.capabilities = (await probe(store)).capabilities
     except (TandemError, TimeoutError) as error:
-        why = str(error) or f"no answer within {PATIENCE:.0f} s"
+        why = str(error) or f"no answer within {patience:.0f} s"
         logger.warning("%s could not be asked what it can do: %s", store.site, why)
         store.capabilities = cautious(store.capabilities)
         return False

@@ -59,10 +59,8 @@ async def test_versioned_buckets_are_no_different_but_for_versitygws(
         assert plain == versioned
 
 
-@pytest.mark.parametrize("name", MAKERS)
-async def test_versioned_buckets_list_versions_in_order_but_for_motos(
-    make_store: Callable[..., Any], name: str
-):
+# moto lists markers by whole seconds: in order where each comes in a second of its own.
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - {MOTO}))
+async def test_versioned_buckets_list_versions_in_order(make_store: Callable[..., Any], name: str):
     found = await found_by(make_store, name, versioned=True)
-    ordered = Verdict.IGNORED if name == MOTO else Verdict.YES
-    assert found[Ability.VERSION_ORDER].verdict is ordered
+    assert found[Ability.VERSION_ORDER].verdict is Verdict.YES
