@@ -90,7 +90,8 @@ async def test_buckets_that_keep_no_versions_are_told_where_a_rule_is_about_them
 ):
     made = {"a": MemoryStore("a"), "b": MemoryStore("b", versioned=True), "c": MemoryStore("c")}
     with caplog.at_level(logging.ERROR):
-        await ask(made, rule.targets, (rule,))
+        # As an engine has them: both directions of a rule are two, and are told of once.
+        await ask(made, [site for way in rule.directions for site in way.targets], rule.directions)
     assert caplog.messages == [
         f"rule r {why}, and the versioning of the bucket {site} of the site {site} is off: "
         "turn it on (`versioning: true` of the site), or let the rule do without"

@@ -100,10 +100,8 @@ class Status:
     async def _examine(self, store: ObjectStore) -> None:
         """Raise what is wrong with a site: it does not answer, or keeps no versions and should."""
         await store.is_absent(HEALTH_KEY)
-        for rule in self._settings.rules:
-            concerned = store.site in (rule.source, *rule.targets)
-            if rule.needs_versions and concerned and (fault := await unversioned(store, rule)):
-                raise Invalid(f"{fault}: {FIX}")
+        for fault in await unversioned(store, self._settings.rules):
+            raise Invalid(f"{fault}: {FIX}")
 
     async def _ailment(self, what: str, check: Any) -> str | None:
         try:

@@ -54,16 +54,13 @@ async def _demand_versions(
     Until that is mended, keys under a rule with `versions: all` will end in `invalid`, one by one,
     and what is deleted at one side of a two-way rule may come back.
     """
-    for rule in rules:
-        meant = [site for site in rule.targets if site in targets]
-        if not rule.needs_versions or not meant:
-            continue
-        for site in (rule.source, *meant):
-            try:
-                if fault := await unversioned(stores[site], rule):
-                    logger.error("%s: %s", fault, FIX)
-            except TandemError as error:
-                logger.warning("%s does not say whether it keeps versions: %s", site, error)
+    meant = [rule for rule in rules if any(site in targets for site in rule.targets)]
+    for site in dict.fromkeys([*(rule.source for rule in meant), *sorted(targets)]):
+        try:
+            for fault in await unversioned(stores[site], meant):
+                logger.error("%s: %s", fault, FIX)
+        except TandemError as error:
+            logger.warning("%s does not say whether it keeps versions: %s", site, error)
 
 
 async def ask_again(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -20,7 +20,15 @@ from tandem.decision import SOURCE_ETAG, SOURCE_VERSION, Action, Decision, Look,
 from tandem.errors import Conflict, Invalid
 from tandem.looking import look_at_version
 from tandem.rule import Rule
-from tandem.stores.base import NO_VERSION, Condition, ObjectState, ObjectStore, Version, Written
+from tandem.stores.base import (
+    NO_VERSION,
+    Condition,
+    ObjectState,
+    ObjectStore,
+    Version,
+    Versioning,
+    Written,
+)
 from tandem.writing import Writer
 
 # How many copies are asked at once where they came from, after the newest one.
@@ -99,17 +107,27 @@ class Histories:
     async def _check(self, rule: Rule, site: str) -> None:
         if self._believed.get(site, 0.0) > time.monotonic():
             return
-        if fault := await unversioned(self._stores[site], rule):
+        for fault in await unversioned(self._stores[site], (rule,)):
             raise Invalid(f"{fault}: {FIX}")
         self._believed[site] = time.monotonic() + BELIEVED
 
 
-async def unversioned(store: ObjectStore, rule: Rule) -> str | None:
-    """Return in words why a bucket cannot be a side of a rule that needs versions, if so.
+async def unversioned(store: ObjectStore, rules: Iterable[Rule]) -> tuple[str, ...]:
+    """Return in words, once each, which rules a bucket fails that need its versions.
 
-    A one-way source whose versioning is suspended can: what it still lists is carried over.
+    It is asked once, and only if there is such a rule. Both directions of a rule are one.
     """
+    named = [rule for rule in rules if store.site in (rule.source, *rule.targets)]
+    needing = [rule for rule in named if rule.needs_versions]
+    if not needing:
+        return ()
     kept = await store.versioning()
+    told = (_fault(store, rule, kept) for rule in needing)
+    return tuple(dict.fromkeys(fault for fault in told if fault))
+
+
+def _fault(store: ObjectStore, rule: Rule, kept: Versioning) -> str | None:
+    # A one-way source whose versioning is suspended will do: what it still lists is carried over.
     followed = store.site == rule.source and not rule.two_way
     if kept == "enabled" or (kept == "suspended" and followed):
         return None

@@ -93,16 +93,12 @@ async def sites(stack: Stack) -> dict[str, Condition]:
                     stores[name],
                     named[name],
                     roles[name],
-                    [rule for rule in stack.settings.rules if _needs_versions(rule, name)],
+                    stack.settings.rules,
                 )
                 for name in named
             )
         )
     return {one.site.name: one for one in found}
-
-
-def _needs_versions(rule: Rule, site: str) -> bool:
-    return rule.needs_versions and site in (rule.source, *rule.targets)
 
 
 def role(site: str, rules: tuple[Rule, ...]) -> str:
@@ -143,13 +139,8 @@ def _route(rule: Rule, source: Condition, target: Condition) -> Route:
     return Route(rule, target.site.name, protocol(target.capabilities), warnings, ())
 
 
-async def _examined(
-    store: Probeable, site: Site, part: str, versioned: Sequence[Rule]
-) -> Condition:
-    """Look at one site: whether it answers, admits us and has the bucket; then what it can do.
-
-    `versioned` are the rules for which it must keep versions.
-    """
+async def _examined(store: Probeable, site: Site, part: str, rules: Sequence[Rule]) -> Condition:
+    """Look at one site: whether it answers, admits us and has the bucket; then what it can do."""
     began = time.monotonic()
     seconds = 0.0
     trials: tuple[Trial, ...] = ()
@@ -165,9 +156,8 @@ async def _examined(
             elif part == "source":
                 trials = await observe(store)
                 store.capabilities = observed(trials, store.capabilities)
-            for rule in versioned:
-                if fault := await unversioned(store, rule):
-                    error = Invalid(fault)
+            for fault in await unversioned(store, rules):
+                error = Invalid(fault)
     except TandemError as refusal:
         error = refusal
     except TimeoutError:
